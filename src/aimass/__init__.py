@@ -1,0 +1,1 @@
+"""AI Mass: data in, a trained, versioned, served and metered model out."""

@@ -1,0 +1,97 @@
+"""Settings: frozen values that refuse what they do not know, and say so in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from aimass.core.errors import UsageError, unknown_name
+
+
+class Config(BaseModel):
+    """The base of every setting: immutable, and no unknown names.
+
+    >>> class Pump(Config):
+    ...     rate: float = 1.0
+    >>> Pump.parse({"rate": "fast"})
+    Traceback (most recent call last):
+    aimass.core.errors.UsageError: rate='fast': input should be a valid number, unable to parse string as a number
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], prefix: str = "") -> Self:
+        """Build from plain values.
+
+        Args:
+            values: names and values, as from JSON, keywords or the command line.
+            prefix: what stands before each name in a message (`"optimizer."`).
+
+        Raises:
+            UsageError: the first thing that is wrong, by its full dotted name.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise _first_problem(error, cls, prefix) from None
+
+
+def _first_problem(error: ValidationError, config: type[Config], prefix: str) -> UsageError:
+    problem = error.errors()[0]
+    where = prefix + ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        known = [prefix + name for name in config.model_fields]
+        return unknown_name("setting", where, known)
+    if problem["type"] == "extra_forbidden":
+        return UsageError(f"there is no setting {where!r}")
+    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if problem["type"] == "missing":
+        return UsageError(f"{where} is needed")
+    return UsageError(f"{where}={problem['input']!r}: {reason[:1].lower()}{reason[1:]}")
+
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(value: object) -> object:
+    """Read a duration: a number of seconds, or a number with `s`, `m`, `h` or `d`.
+
+    >>> seconds("5m"), seconds(2.5)
+    (300.0, 2.5)
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", value)
+    if match is None:
+        raise ValueError("a duration is a number of seconds, or a number with s, m, h or d, such as '90s' or '2h'")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+Seconds = Annotated[float, BeforeValidator(seconds)]
+"""A duration in seconds, that may be written `"90s"`, `"5m"` or `"2h"`."""
+
+
+def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted names into a tree.
+
+    >>> nest({"optimizer.lr": 0.1, "optimizer": "adam", "epochs": 3})
+    {'optimizer': {'lr': 0.1, 'name': 'adam'}, 'epochs': 3}
+    """
+    tree: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            below = node.setdefault(parent, {})
+            if not isinstance(below, dict):
+                below = node[parent] = {"name": below}
+            node = below
+        if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
+            node[leaf]["name"] = value
+        else:
+            node[leaf] = value
+    return tree

@@ -1,0 +1,95 @@
+"""One tree of errors. Each is a sentence for its reader: what was wrong, what is allowed, what to do.
+
+Every class carries the exit code that the command line ends with and the HTTP status that the service answers with.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class AimassError(Exception):
+    """What went wrong, said to a person. `code` is for programs.
+
+    >>> str(DataError("the file is empty"))
+    'the file is empty'
+    >>> DataError.exit_code
+    4
+    """
+
+    code = "internal"
+    http_status = 500
+    exit_code = 1
+
+
+class UsageError(AimassError):
+    """The call itself was off: an unknown name, a forbidden combination, a number out of range."""
+
+    code, http_status, exit_code = "invalid_request", 400, 2
+
+
+class DataError(AimassError):
+    """The data cannot be read, or not be trained on."""
+
+    code, http_status, exit_code = "invalid_data", 422, 4
+
+
+class NotFound(AimassError):
+    """A run, model or file that is not there."""
+
+    code, http_status, exit_code = "not_found", 404, 5
+
+
+class StorageError(AimassError):
+    """The disk or the memory did not hold what had to be kept."""
+
+    code, http_status, exit_code = "storage", 507, 6
+
+
+class TrainingError(AimassError):
+    """Training could not go on."""
+
+    code, http_status, exit_code = "training_failed", 500, 7
+
+
+class MissingExtra(AimassError):
+    """A feature that needs packages which are not installed."""
+
+    code, http_status, exit_code = "missing_extra", 501, 8
+
+
+class Cancelled(AimassError):
+    """The work was stopped on request."""
+
+    code, http_status, exit_code = "cancelled", 409, 130
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """A wrong name answers with the known ones, the nearest first.
+
+    >>> str(unknown_name("optimizer", "adm", ["sgd", "adam"]))
+    "there is no optimizer 'adm'; did you mean 'adam'? Known: adam, sgd"
+    """
+    names = sorted(known)
+    close = get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {close[0]!r}? Known" if close else ". Known"
+    return UsageError(f"there is no {kind} {name!r}{hint}: {', '.join(names)}")
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says while `path` is written into a sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"no space is left to write {path}; free some, or point AIMASS_HOME at a larger disk") from error
+        if error.errno == errno.EFBIG:
+            raise StorageError(f"{path} is larger than this process may write; raise the limit (ulimit -f)") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(f"{path} may not be written; choose a folder that you own, or set AIMASS_HOME") from error
+        raise StorageError(f"{path} could not be written ({error.strerror or error}); check the disk and try again") from error

@@ -1,0 +1,113 @@
+"""What happened, in one envelope: `{v, run, seq, time, type, data}`, a JSON line each.
+
+A run's folder holds the lines in order. Readers ignore types that they do not know and a last line that a kill cut short.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from aimass.core.errors import storage_errors
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """The base of every event. A subclass names its `kind`, which is the envelope's type, and has its data as fields."""
+
+    kind: ClassVar[str] = ""
+    known: ClassVar[dict[str, type[Event]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Event.known[cls.kind] = cls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """One event, with when and where it happened."""
+
+    run: str
+    seq: int
+    time: float
+    type: str
+    data: dict[str, Any] = field(default_factory=dict)
+    v: int = VERSION
+
+    def event(self) -> Event | None:
+        """The typed event, or None where this release does not know the type."""
+        kind = Event.known.get(self.type)
+        if kind is None:
+            return None
+        names = set(kind.__dataclass_fields__)
+        return kind(**{name: value for name, value in self.data.items() if name in names})
+
+
+class EventLog:
+    """The append-only file of one run's events. One writer, any number of readers."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        last = None
+        for last in read_events(path):  # noqa: B007
+            pass
+        self._next = 0 if last is None else last.seq + 1
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _cut_torn_line(path)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def append(self, event: Event) -> Envelope:
+        """Write one event as a line of its own.
+
+        Raises:
+            StorageError: the line could not be written.
+        """
+        envelope = Envelope(run=self.run, seq=self._next, time=time.time(), type=event.kind, data=asdict(event))
+        line = json.dumps(asdict(envelope), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        with storage_errors(self.path):
+            written = os.write(self._file, line)
+            if written != len(line):
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+                raise OSError(28, "No space left on device")
+        self._next += 1
+        return envelope
+
+    def close(self) -> None:
+        """Close the file. The log can be opened again."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_events(path: Path, after: int = -1) -> Iterator[Envelope]:
+    """The events of a log in order, those with a `seq` above `after`."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if not line.endswith("\n"):
+                return
+            raw = json.loads(line)
+            if raw["seq"] > after:
+                yield Envelope(**{name: raw[name] for name in ("run", "seq", "time", "type", "data", "v")})
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole != len(content):
+            os.truncate(path, whole)

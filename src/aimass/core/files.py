@@ -1,0 +1,113 @@
+"""Files and folders that are there whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aimass.core.errors import storage_errors
+
+_UNFINISHED = ".unfinished-"
+
+
+def home() -> Path:
+    """Where state lives: `AIMASS_HOME`, or `~/.aimass`."""
+    return Path(os.environ.get("AIMASS_HOME") or Path.home() / ".aimass").expanduser()
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Write a folder that appears under `path` only when it is complete and on disk; an older one is replaced.
+
+    Yields:
+        a temporary folder beside `path`, to be filled. An error inside removes it and leaves `path` as it was.
+
+    Raises:
+        StorageError: the disk is full, read-only or broken.
+    """
+    unfinished = path.parent / f"{_UNFINISHED}{path.name}-{uuid4().hex[:8]}"
+    with storage_errors(path):
+        try:
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            for file in unfinished.rglob("*"):
+                _flush(file)
+            _flush(unfinished)
+            _put_in_place(unfinished, path)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+
+def _put_in_place(unfinished: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(unfinished, path)
+    else:
+        replaced = path.parent / f"{_UNFINISHED}{path.name}-{uuid4().hex[:8]}"
+        os.rename(path, replaced)
+        try:
+            os.rename(unfinished, path)
+        except BaseException:
+            os.rename(replaced, path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+    _flush(path.parent)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file that holds all of `content`, or leave what was there.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> write_whole(target, "whole")
+    >>> target.read_text()
+    'whole'
+    """
+    unfinished = path.parent / f"{_UNFINISHED}{path.name}-{uuid4().hex[:8]}"
+    with storage_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+            _flush(path.parent)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all. Non-finite numbers are refused: JSON has none."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that no reader ever sees half of it."""
+    hidden = path.parent / f"{_UNFINISHED}{path.name}-{uuid4().hex[:8]}"
+    os.rename(path, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written in `folder`."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

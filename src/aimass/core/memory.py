@@ -1,0 +1,89 @@
+"""Memory that several processes see, with no name in any file system: it is gone when the last of them is.
+
+It is a memfd, because `/dev/shm` is 64 MB in many containers. What does not fit is refused before it is taken, since the
+kernel would otherwise answer by killing a process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from pathlib import Path
+
+from aimass.core.errors import StorageError
+
+_KEPT_FREE_BYTES = 64 << 20
+
+
+def free_memory_bytes() -> int | None:
+    """How many bytes this process may still take: of the machine, and of its control group. None where neither tells."""
+    limits = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                limits.append(int(line.split()[1]) * 1024)
+    except OSError:
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit != "max":
+            limits.append(int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
+    except OSError:
+        pass  # no control group limits this process
+    return min(limits) if limits else None
+
+
+class SharedMemory:
+    """A block of zeroed memory behind a descriptor.
+
+    >>> memory = SharedMemory.create(4096)
+    >>> memory.view[:2] = b"ok"
+    >>> bytes(SharedMemory.attach(os.dup(memory.descriptor)).view[:2])
+    b'ok'
+    """
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        self.descriptor, self.size_bytes = descriptor, size_bytes
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        self._map = mmap.mmap(descriptor, size_bytes, flags=flags)
+        self.view = memoryview(self._map)
+
+    @classmethod
+    def create(cls, size_bytes: int) -> SharedMemory:
+        """Take `size_bytes` of memory now.
+
+        Raises:
+            StorageError: it does not fit.
+        """
+        free = free_memory_bytes()
+        if free is not None and size_bytes + _KEPT_FREE_BYTES > free:
+            raise StorageError(
+                f"{size_bytes / 1e6:.0f} MB of shared memory are needed and {free / 1e6:.0f} MB are free; "
+                "use fewer workers, a smaller model or a machine with more memory"
+            )
+        descriptor = _anonymous_file()
+        try:
+            os.ftruncate(descriptor, size_bytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size_bytes)
+            return cls(descriptor, size_bytes)
+        except OSError as error:
+            os.close(descriptor)
+            raise StorageError(
+                f"{size_bytes / 1e6:.0f} MB of shared memory could not be had ({error.strerror}); use fewer workers or a smaller model"
+            ) from error
+
+    @classmethod
+    def attach(cls, descriptor: int) -> SharedMemory:
+        """Map what another process created, from a descriptor that it passed on."""
+        return cls(descriptor, os.fstat(descriptor).st_size)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("aimass", os.MFD_CLOEXEC)
+    descriptor, path = tempfile.mkstemp(prefix="aimass-")
+    os.unlink(path)
+    return descriptor

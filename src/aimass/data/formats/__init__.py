@@ -1,0 +1,34 @@
+"""File formats, one file each: the stem is the format's name, and its aliases are the other suffixes that it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from aimass.core.errors import UsageError
+from aimass.core.plugins import Kind
+from aimass.data.source import Raw
+
+FORMATS = Kind(name="file format", package="aimass.data.formats", group="aimass.formats")
+
+
+class Format(Protocol):
+    """Reads one kind of file. A plugin's `PLUGIN` is such a class; it is made without arguments."""
+
+    def read(self, path: Path) -> Raw:
+        """The rows of a file that exists.
+
+        Raises:
+            DataError: the file cannot be read; the message names it, the line where there is one, and what to do.
+        """
+        ...
+
+
+def read_file(path: Path) -> Raw:
+    """Read a file by the format that its suffix names. One without a known suffix is read as CSV."""
+    try:
+        name = FORMATS.canonical(path.suffix.removeprefix("."))
+    except UsageError:
+        name = "csv"
+    reader: Format = FORMATS.load(name)()
+    return reader.read(path)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from aimass.core.errors import DataError
 from aimass.data.batch import Encoded
-from aimass.data.columns import COLUMN_TYPES, CategoricalColumn, FeatureColumn, column_from_json, column_to_json, standardisation
-from aimass.data.conform import conform
+from aimass.data.columns import (
+    COLUMN_TYPES,
+    CategoricalColumn,
+    FeatureColumn,
+    NumericColumn,
+    column_from_json,
+    column_to_json,
+    standardisation,
+)
+from aimass.data.conform import Reading, conform
 from aimass.data.schema import Schema, listed
 from aimass.data.source import Places, RowNumbers
 from aimass.data.target import class_ids, classes_of, refuse_missing, refuse_new_classes, weights_of
@@ -80,7 +89,7 @@ class Encoder:
         """
         rules = Missing(missing)
         names = [column.name for column in schema if column.kind != "ignored" and column.name not in (target, weight)]
-        typed = conform(table, {name: schema[name].kind for name in (*names, target)}, rules, RowNumbers())
+        typed = conform(table, {name: schema[name].kind for name in (*names, target)}, Reading(missing=rules))
         classes = mean = std = None
         if task == "regression":
             mean, std = standardisation(target, typed.column(target).to_numpy())
@@ -170,7 +179,7 @@ class Encoder:
         kinds = {column.name: column.kind for column in self.columns} | {self.target: self.target_kind}
         if self.weight is not None:
             kinds[self.weight] = "numeric"
-        return conform(table, kinds, self.missing, places or RowNumbers())
+        return conform(table, kinds, Reading(missing=self.missing, places=places or RowNumbers(), fitted=True))
 
     def encode_row(self, row: Mapping[str, Any]) -> tuple[list[float], list[int]]:
         """Encode one row by value, without NumPy and Arrow. As float32 its numbers equal those of `encode`.
@@ -216,7 +225,7 @@ class Encoder:
         categories = np.empty((len(rows), len(self.cardinalities)), dtype=np.int64)
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping):
-                raise DataError(f"row {number} is a {type(row).__name__}; a row is a dict of column names and values")
+                raise DataError(f"row {number} is of type {type(row).__name__}; a row is a dict of column names and values")
             try:
                 numbers[number], categories[number] = self.encode_row(row)
             except DataError as error:
@@ -274,20 +283,18 @@ class Encoder:
         if self.classes is None:
             assert self.target_mean is not None
             assert self.target_std is not None
-            scaled: NDArray[Any] = ((column.to_numpy() - self.target_mean) / self.target_std).astype(np.float32)
-            return scaled
-        advice = "remove those rows, or train with some of them"
-        refuse_new_classes(self.target, column, self.target_kind, self.classes, advice)
+            scaled = np.empty((len(column), 1), dtype=np.float32)
+            NumericColumn(name=self.target, mean=self.target_mean, std=self.target_std, indicator=False).write(column, scaled)
+            return scaled[:, 0]
+        refuse_new_classes(self.target, column, self.target_kind, self.classes, "remove those rows, or train with some of them")
         return class_ids(self.target, column, self.target_kind, self.classes)
 
-    def _absent(self, names: list[str], there: Sequence[object]) -> DataError:
-        what = (
-            f"the column {names[0]!r}, which the model needs, is" if len(names) == 1 else f"{len(names)} columns that the model needs are"
-        )
-        which = "" if len(names) == 1 else f": {listed(map(repr, names))}"
-        return DataError(
-            f"{what} absent{which}; add {'it' if len(names) == 1 else 'them'} (None where not known). There are: {listed(there)}"
-        )
+    def _absent(self, names: list[str], there: Iterable[object]) -> DataError:
+        columns = {str(name).casefold(): name for name in there}
+        close = {name: get_close_matches(name.casefold(), columns, n=1) for name in names}
+        shown = [f"{name!r} (there is {columns[near[0]]!r})" if near else repr(name) for name, near in close.items()]
+        start = "a column that the model needs is" if len(names) == 1 else f"{len(names)} columns that the model needs are"
+        return DataError(f"{start} absent: {listed(shown)}; add what is absent, None where it is not known. There are: {listed(there)}")
 
 
 _WANTED = {"numeric": "give a number", "boolean": "give true or false", "categorical": "give a text or a number"}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aimass.data.conform import is_number, is_text, number_texts, numbers_of, present_texts, refuse_texts, typed_column
+from aimass.data.conform import Reading, is_number, is_text, number_texts, numbers_of, present_texts, refuse_texts, typed_column
 from aimass.data.schema import Column, Schema
 from aimass.data.source import Raw
 from aimass.data.values import FALSE_WORDS, TRUE_WORDS, Missing
@@ -44,32 +44,33 @@ def infer(raw: Raw, said: Mapping[str, str], missing: Missing, *, kept: frozense
     """
     import pyarrow as pa
 
+    reading = Reading(missing=missing, places=raw.places)
     columns: list[Column] = []
     typed: dict[str, Any] = {}
     for name in raw.table.column_names:
         found = raw.table.column(name)
         if name in said:
             column = Column(name=name, kind=said[name])
-            typed[name] = typed_column(name, found, column.kind, missing, raw.places)
+            typed[name] = typed_column(name, found, column.kind, reading)
         else:
-            kind, note, typed[name] = _infer_column(name, found, missing, raw, name in kept)
+            kind, note, typed[name] = _infer_column(name, found, reading, name in kept)
             column = Column(name=name, kind=kind, note=note)
         columns.append(column)
     return Schema(columns), pa.table(typed)
 
 
-def _infer_column(name: str, found: Any, missing: Missing, raw: Raw, kept: bool) -> tuple[str, str, Any]:
+def _infer_column(name: str, found: Any, reading: Reading, kept: bool) -> tuple[str, str, Any]:
     """Kind, note and typed column."""
     import pyarrow as pa
 
     if is_text(found):
-        kind, note, typed = _infer_text(name, found, missing, raw, kept)
+        kind, note, typed = _infer_text(name, found, reading, kept)
     elif is_number(found):
-        kind, note, typed = "numeric", "", typed_column(name, found, "numeric", missing, raw.places)
+        kind, note, typed = "numeric", "", typed_column(name, found, "numeric", reading)
     elif pa.types.is_boolean(found.type):
         kind, note, typed = "boolean", "", found
     elif pa.types.is_dictionary(found.type):
-        kind, note, typed = "categorical", "", typed_column(name, found, "categorical", missing, raw.places)
+        kind, note, typed = "categorical", "", typed_column(name, found, "categorical", reading)
     elif pa.types.is_null(found.type):
         kind, note, typed = "ignored", "", found
     else:
@@ -84,25 +85,25 @@ def _infer_column(name: str, found: Any, missing: Missing, raw: Raw, kept: bool)
     return kind, note, typed
 
 
-def _infer_text(name: str, found: Any, missing: Missing, raw: Raw, kept: bool) -> tuple[str, str, Any]:
+def _infer_text(name: str, found: Any, reading: Reading, kept: bool) -> tuple[str, str, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = present_texts(found, missing)
-    numbers = numbers_of(name, texts, missing, raw.places)
+    texts = present_texts(found, reading.missing)
+    numbers = numbers_of(name, texts, reading)
     if numbers is not None:
         return "numeric", "", numbers
     share = pc.mean(pc.cast(number_texts(texts), pa.float64())).as_py()
     if share >= NUMERIC_SHARE:
-        raise refuse_texts(name, texts, raw.places)
+        raise refuse_texts(name, texts, reading)
     distinct, present = _num_distinct(texts), len(texts) - texts.null_count
     if not kept and distinct == len(texts) > 1 and _ID_NAME.search(name):
         return "ignored", _NAMES_ROWS.format(name=name, kind="categorical"), found
     if not kept and present > FEW_ROWS and distinct > DISTINCT_SHARE * present:
         return "ignored", f"ignored: text that differs in nearly every row; use it with schema={{{name!r}: 'categorical'}}", found
     if distinct <= FEW_ROWS and {word.lower() for word in texts.unique().to_pylist() if word} <= TRUE_WORDS | FALSE_WORDS:
-        return "boolean", "", typed_column(name, texts, "boolean", missing, raw.places)
-    return "categorical", "", typed_column(name, texts, "categorical", missing, raw.places)
+        return "boolean", "", typed_column(name, texts, "boolean", reading)
+    return "categorical", "", typed_column(name, texts, "categorical", reading)
 
 
 def _num_distinct(column: Any) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aimass.core.errors import DataError, UsageError
-from aimass.data.conform import typed_column
+from aimass.core.errors import DataError, UsageError, unknown_name
+from aimass.data.conform import Reading, typed_column
 from aimass.data.dataset import Dataset, Rows, SplitPlaces, fingerprint
 from aimass.data.encoder import Encoder
 from aimass.data.infer import infer
@@ -70,6 +70,8 @@ def load(
     fractions, rules = check_fractions(split), Missing(missing)
     # 1. Read the source; tell what each column is, and what is to be predicted.
     raw = open_source(source)
+    if raw.table.num_rows < 2:
+        raise DataError(f"{raw.name} has one row; give at least 2 to train on, and 10 or more to have a validation and a test split")
     target = choose_target(raw, target, weight)
     found, table = _typed(raw, schema, target, weight, rules)
     values, kind = table.column(target), found[target].kind
@@ -127,26 +129,39 @@ def read_rows(source: Any, encoder: Encoder, *, need_target: bool) -> Rows:
     return Rows(table=typed, ids=np.arange(typed.num_rows, dtype=np.int64), encoder=encoder, places=raw.places)
 
 
-def describe(source: Any, target: str | None = None, **options: Any) -> dict[str, Any]:
+def describe(
+    source: Any,
+    target: str | None = None,
+    *,
+    schema: Mapping[str, str] | Schema | None = None,
+    missing: Iterable[object] | str = (),
+    **options: Any,
+) -> dict[str, Any]:
     """Describe a source. Unlike `load` it needs no target; without one it tells of the columns alone.
 
     Args:
         source: as for `load`.
         target: the column to predict, if there is one.
-        options: as for `load`. Without a target `schema` and `missing` count.
+        schema: as for `load`.
+        missing: as for `load`.
+        options: the others of `load`; without a target they say nothing about the columns.
 
     Raises:
         NotFound: there is no such file or sample.
         DataError: the source cannot be read, or with a target not be trained on.
+        UsageError: `load` has no such option.
 
     >>> describe({"age": [41, None, 29]})["columns"]["age"]
     {'kind': 'numeric', 'missing': 1, 'distinct': 2, 'min': 29.0, 'max': 41.0, 'mean': 35.0, 'notes': []}
     """
+    known = load.__kwdefaults__ or {}
+    for option in options:
+        if option not in known:
+            raise unknown_name("option", option, known)
     raw = open_source(source)
     if target is not None or raw.target is not None:
-        return load(source, target, **options).describe()
-    said = overrides(options.get("schema"), list(raw.table.column_names))
-    found, table = infer(raw, said, Missing(options.get("missing", ())))
+        return load(raw, target, schema=schema, missing=missing, **options).describe()
+    found, table = infer(raw, overrides(schema, list(raw.table.column_names)), Missing(missing))
     columns = describe_columns(table, found.columns)
     return {
         "name": raw.name,
@@ -178,7 +193,7 @@ def _typed(
     spelled = kind if target in said else target_kind(raw, target, kind, missing)
     if spelled != kind:
         found = Schema(replace(column, kind=spelled) if column.name == target else column for column in found)
-        retyped = typed_column(target, raw.table.column(target), spelled, missing, raw.places)
+        retyped = typed_column(target, raw.table.column(target), spelled, Reading(missing=missing, places=raw.places))
         table = table.set_column(table.column_names.index(target), target, retyped)
     return found, table
 

@@ -66,6 +66,8 @@ def open_source(source: Any) -> Raw:
         DataError: it cannot be read, has no rows, or its columns have no names of their own.
         UsageError: it is none of these.
     """
+    if isinstance(source, Raw):
+        return source
     named = isinstance(source, (str, os.PathLike))
     raw = _open_named(os.fspath(source)) if named else Raw(name="the table", table=_as_table(source))
     _check_names(raw)
@@ -129,7 +131,7 @@ def _as_table(source: Any) -> pa.Table:
             return _from_columns({str(name): source[name].tolist() for name in source.columns})
     if hasattr(source, "__arrow_c_stream__"):
         return pa.table(source)
-    if isinstance(source, Sequence) and source and all(isinstance(row, Mapping) for row in source):
+    if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
         names = dict.fromkeys(name for row in source for name in row)
         return _from_columns({name: [row.get(name) for row in source] for name in names})
     raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aimass.core.errors import DataError, UsageError
+from aimass.core.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ def split_rows(num_rows: int, fractions: tuple[float, float, float], seed: int, 
     share of each class to the nearest row or the one beside it, and every class goes to training first.
 
     Args:
-        num_rows: how many there are; at least 2.
+        num_rows: how many there are.
         fractions: the shares of training, validation and test.
         seed: decides the order; the same on every platform.
         classes: the class id of each row. int64 (num_rows,).
@@ -65,13 +65,10 @@ def split_rows(num_rows: int, fractions: tuple[float, float, float], seed: int, 
         the row numbers of training, validation and test, each ascending. int64.
 
     Raises:
-        DataError: there is one row alone.
         UsageError: the seed is negative.
     """
     import numpy as np
 
-    if num_rows < 2:
-        raise DataError(f"{num_rows} row is too few to train on; give at least 2, and 10 or more to have a validation and a test split")
     if seed < 0:
         raise UsageError(f"seed={seed}: a seed is a whole number from 0 up")
     generator = np.random.Generator(np.random.PCG64(seed))

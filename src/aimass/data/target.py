@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError, UsageError, unknown_name
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TASKS = ("binary", "multiclass", "regression")
+_is_plain_integer = re.compile(r"(?:0|-?[1-9][0-9]{0,17})\Z").match
+
 MOST_INTEGER_CLASSES = 20
 """Whole numbers with at most so many distinct values are classes; with more they are a quantity."""
 
@@ -58,8 +61,13 @@ def settle_task(name: str, column: Any, kind: str, task: str | None) -> str:
         UsageError: there is no such task.
         DataError: the target has a single value, or does not suit the task.
     """
+    import pyarrow.compute as pc
+
     if task is not None and task not in TASKS:
         raise unknown_name("task", task, TASKS)
+    num_distinct = pc.count_distinct(column).as_py() if kind == "numeric" else 0
+    if task in (None, "regression") and num_distinct > MOST_INTEGER_CLASSES:
+        return "regression"
     classes = classes_of(name, column, kind)
     if len(classes) == 1:
         raise DataError(
@@ -130,18 +138,17 @@ def weights_of(name: str, column: Any, places: Places) -> NDArray[np.float32]:
     """The weights of rows, checked. float32 (num_rows,).
 
     Raises:
-        DataError: one is missing or negative.
+        DataError: one is missing, negative or too large for float32.
     """
     import numpy as np
 
     weights: NDArray[np.float64] = column.to_numpy()
-    bad = np.flatnonzero(~(weights >= 0))
+    bad = np.flatnonzero(~((weights >= 0) & (weights <= np.finfo(np.float32).max)))
     if len(bad):
         first = int(bad[0])
-        what = "is missing" if np.isnan(weights[first]) else f"is {weights[first]:g}"
-        raise DataError(
-            f"the weight {name!r} {what} in {places.of(first)} ({len(bad):,} such rows); a weight is a number from 0 up: correct it"
-        )
+        what = "missing" if np.isnan(weights[first]) else f"{weights[first]:g}"
+        rows = f"{len(bad):,} {'row' if len(bad) == 1 else 'rows'} to correct"
+        raise DataError(f"the weight {name!r} is {what} in {places.of(first)} ({rows}); give each row a number from 0 up")
     return weights.astype(np.float32)
 
 
@@ -160,7 +167,3 @@ def choose_target(raw: Raw, target: str | None, weight: str | None) -> str:
     if chosen not in raw.table.column_names:
         raise no_column("the target is", chosen, list(raw.table.column_names))
     return chosen
-
-
-def _is_plain_integer(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and text.isascii() and str(int(text)) == text

@@ -40,10 +40,10 @@ class Lines:
             content = self.path.read_bytes()
             for number, (line, _) in enumerate(records(content, self.separator, self.header_lines)):
                 if number == row:
-                    return f"line {line}"
+                    return f"line {line} of {self.path}"
         except (OSError, UnicodeDecodeError, csv.Error):
             pass  # the file changed since it was read: the number of the row still helps
-        return f"row {row + 1}"
+        return f"row {row + 1} of {self.path}"
 
 
 class CsvFormat:

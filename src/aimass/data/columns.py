@@ -68,7 +68,7 @@ class NumericColumn:
         absent = np.isnan(values)
         far = np.flatnonzero(np.abs(scaled) > _LARGEST)
         if len(far):
-            raise self._too_far(values[far[0]])
+            raise self._too_far(float(values[far[0]]))
         scaled[absent] = 0.0
         out[:, 0] = scaled
         if self.indicator:

@@ -75,9 +75,7 @@ def typed_column(name: str, column: _Column, kind: str, reading: Reading) -> _Co
 
 def is_text(column: _Column) -> bool:
     """Whether a column holds strings."""
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or column.type == pa.string_view())
+    return str(column.type) in ("string", "large_string", "string_view")
 
 
 def is_number(column: _Column) -> bool:

@@ -26,7 +26,7 @@ class Rows:
     """Some rows of a source, as a model's encoder reads them.
 
     Args:
-        table: the columns, typed: numeric float64, boolean bool, categorical text behind a dictionary; nulls are missing.
+        table: the columns in use, typed: numeric float64, boolean bool, categorical text behind a dictionary; nulls are missing.
         ids: which row of the source each is, from 0. int64 (num_rows,).
         encoder: what turns them into arrays.
         places: where a row of `table` stands in its source, for messages.
@@ -67,7 +67,7 @@ class Dataset:
         validation: rows that decide when to stop; may be empty when there are few.
         test: rows that nothing was decided on; may be empty when there are few.
         fingerprint: of the content, the schema, the split and the seed: equal ones train equally. SHA-256, hexadecimal.
-        table: all rows, as `Rows.table`.
+        table: all rows, typed as in `Rows.table`, with the ignored columns as they were found.
         notes: what a person should know about the whole.
     """
 

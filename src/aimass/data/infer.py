@@ -77,7 +77,7 @@ def _infer_column(name: str, found: Any, reading: Reading, kept: bool) -> tuple[
         return "ignored", f"ignored: {found.type} values have no kind; derive numbers or categories from them", found
 
     if typed.null_count == len(typed):
-        return "ignored", "ignored: every value is missing", found
+        return "ignored", "ignored: every value is missing", typed
     if kind == "numeric" and not kept and _ID_NAME.search(name) and _num_distinct(typed) == len(typed) > 1:
         return "ignored", _NAMES_ROWS.format(name=name, kind=kind), found
     if not note and _is_constant(typed):
@@ -98,9 +98,9 @@ def _infer_text(name: str, found: Any, reading: Reading, kept: bool) -> tuple[st
         raise refuse_texts(name, texts, reading)
     distinct, present = _num_distinct(texts), len(texts) - texts.null_count
     if not kept and distinct == len(texts) > 1 and _ID_NAME.search(name):
-        return "ignored", _NAMES_ROWS.format(name=name, kind="categorical"), found
+        return "ignored", _NAMES_ROWS.format(name=name, kind="categorical"), texts
     if not kept and present > FEW_ROWS and distinct > DISTINCT_SHARE * present:
-        return "ignored", f"ignored: text that differs in nearly every row; use it with schema={{{name!r}: 'categorical'}}", found
+        return "ignored", f"ignored: text that differs in nearly every row; use it with schema={{{name!r}: 'categorical'}}", texts
     if distinct <= FEW_ROWS and {word.lower() for word in texts.unique().to_pylist() if word} <= TRUE_WORDS | FALSE_WORDS:
         return "boolean", "", typed_column(name, texts, "boolean", reading)
     return "categorical", "", typed_column(name, texts, "categorical", reading)

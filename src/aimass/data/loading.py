@@ -81,12 +81,13 @@ def load(
     classes = class_ids(target, values, kind, classes_of(target, values, kind)) if _stratified(stratify, task) else None
     parts = split_rows(table.num_rows, fractions, seed, classes)
     # 3. Fit the encoder on the training rows alone.
-    encoder = Encoder.fit(table.take(parts[0]), found, task, target=target, weight=weight, missing=rules.extra)
+    used = table.select([column.name for column in found if column.kind != "ignored"])
+    encoder = Encoder.fit(used.take(parts[0]), found, task, target=target, weight=weight, missing=rules.extra)
     if encoder.classes is not None:
         refuse_new_classes(target, values, kind, encoder.classes, "keep stratify=True, or remove those rows")
     _check_inputs(raw, found, table, encoder, parts[0])
     # 4. Put it together.
-    rows = [Rows(table=table.take(ids), ids=ids, encoder=encoder, places=SplitPlaces(whole=raw.places, ids=ids)) for ids in parts]
+    rows = [Rows(table=used.take(ids), ids=ids, encoder=encoder, places=SplitPlaces(whole=raw.places, ids=ids)) for ids in parts]
     settings = {"split": fractions, "stratified": classes is not None, "seed": seed, "target": target, "weight": weight, "task": task}
     return Dataset(
         name=raw.name,

@@ -126,7 +126,7 @@ def _as_table(source: Any) -> pa.Table:
         return _from_columns(source)
     if type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "columns"):
         try:
-            return pa.Table.from_pandas(source, preserve_index=False)
+            return _from_pandas(source)
         except (pa.ArrowException, TypeError, ValueError):
             return _from_columns({str(name): source[name].tolist() for name in source.columns})
     if hasattr(source, "__arrow_c_stream__"):
@@ -138,6 +138,12 @@ def _as_table(source: Any) -> pa.Table:
         f"data cannot be a {type(source).__name__}; give a path, the name of a sample, a dict of columns, "
         "a list of rows that are dicts, a pandas DataFrame or a pyarrow Table"
     )
+
+
+def _from_pandas(frame: Any) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:

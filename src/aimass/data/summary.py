@@ -76,6 +76,8 @@ def _distinct(column: Column, values: Any) -> int | None:
         return len(classes_of(column.name, values, "categorical"))
     if pa.types.is_dictionary(values.type):
         return len(dictionary_of(column.name, values)[1])
+    if values.null_count == len(values):
+        return 0
     try:
         return int(pc.count_distinct(values, mode="only_valid").as_py())
     except pa.ArrowException:

@@ -115,7 +115,7 @@ def category(value: Any, missing: Missing | None) -> str | None:
         ValueError: the value is a list or another thing that names no category; the message ends a sentence about it.
     """
     value = plain(value)
-    if value is None or value != value:
+    if value is None or (isinstance(value, (float, Decimal)) and value != value):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)

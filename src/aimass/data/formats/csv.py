@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.core.errors import DataError
-from aimass.data.formats._csv_lines import explain, find_open_quote, line_of_byte, records
+from aimass.data.formats._csv_lines import explain, find_open_quote, line_of_byte, quotes_look_wrong, records
 from aimass.data.source import Raw, read_bytes
 
 if TYPE_CHECKING:
@@ -58,10 +58,12 @@ class CsvFormat:
         content = read_bytes(path)
         _refuse_binary(content, path)
         separator, names, header_lines = _header(content, path)
-        if content.count(b'"') % 2:
+        if quotes_look_wrong(content, separator):
             line = find_open_quote(content, separator)
             if line is not None:
-                raise DataError(f"the quote that opens in line {line} of {path} is never closed; close it, or remove it")
+                raise DataError(
+                    f"the quote that opens in line {line} of {path} is not closed at the end of its value; close it, or remove it"
+                )
         try:
             table = _parse(content, separator, names, header_lines)
         except ValueError as error:

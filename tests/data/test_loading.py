@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.data import describe, load, read_rows
@@ -213,3 +215,19 @@ def test_describe_refuses_unknown_options(customers):
 def test_arrow_tables_in_pieces_are_read():
     pieces = pa.concat_tables([pa.table({"x": [1.0, 2.0], "y": ["a", "b"]}), pa.table({"x": [3.0, 4.0], "y": ["b", "c"]})])
     assert load(pieces, "y").encoder.classes == ("a", "b", "c")
+
+
+PIECES = st.sampled_from(
+    [b"a,b,y\n", b"1,x,0\n", b'2,"x y",1\n', b'"', b",", b"\n", b"\r\n", b'""', b"inf", b"\xff", b"\x00", b"\xef\xbb\xbf", b"  ", b";"]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(PIECES, max_size=12))
+def test_whatever_a_file_holds_it_is_a_data_set_or_one_sentence(tmp_path, pieces):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"".join([b"a,b,y\n1,x,0\n", *pieces]))
+    try:
+        assert len(load(path, "y")) > 1
+    except DataError as error:
+        assert "\n" not in str(error)  # noqa: PT017

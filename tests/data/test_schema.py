@@ -46,3 +46,7 @@ def test_a_name_near_none_gets_no_suggestion():
 def test_long_lists_are_cut():
     assert listed(range(3)) == "0, 1, 2"
     assert listed(range(30)).endswith("18, 19 and 10 more")
+
+
+def test_a_name_with_a_line_break_does_not_break_the_sentence():
+    assert listed(["a\nb", "c"]) == "'a\\nb', c"

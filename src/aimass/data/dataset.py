@@ -69,6 +69,7 @@ class Dataset:
         fingerprint: of the content, the schema, the split and the seed: equal ones train equally. SHA-256, hexadecimal.
         table: all rows, typed as in `Rows.table`, with the ignored columns as they were found.
         notes: what a person should know about the whole.
+        origin: the arguments of `load` that give it again, as JSON can hold them; None where the source was in memory.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Dataset:
     fingerprint: str
     table: pa.Table = field(repr=False)
     notes: tuple[str, ...] = ()
+    origin: dict[str, Any] | None = field(default=None, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """What there is, as JSON can hold it: columns, classes, the sizes of the splits, and notes.

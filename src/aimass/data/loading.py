@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError, UsageError, unknown_name
@@ -101,7 +102,28 @@ def load(
         fingerprint=fingerprint(table, found, settings),
         table=table,
         notes=_notes(rows, fractions),
+        origin=_origin(
+            source,
+            {
+                "target": target,
+                "schema": dict(overrides(schema, list(raw.table.column_names))),
+                "task": task,
+                "split": list(fractions),
+                "stratify": stratify,
+                "seed": seed,
+                "weight": weight,
+                "missing": list(rules.extra),
+            },
+        ),
     )
+
+
+def _origin(source: Any, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """How to load the same data again, where it came from a file or a sample."""
+    if not isinstance(source, str | Path):
+        return None
+    path = Path(source).expanduser()
+    return {"source": str(path.resolve()) if path.exists() else str(source), **settings}
 
 
 def read_rows(source: Any, encoder: Encoder, *, need_target: bool) -> Rows:

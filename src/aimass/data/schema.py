@@ -106,11 +106,11 @@ def no_column(who: str, name: str, columns: list[str]) -> DataError:
 
 
 def listed(names: Iterable[object], most: int = 20) -> str:
-    """Names in a row, the first few of many.
+    """Names in a row, the first few of many, and on one line whatever they hold.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
-    every = [str(name) for name in names]
+    every = [text if text.isprintable() else repr(text) for text in map(str, names)]
     rest = len(every) - most
     return ", ".join(every) if rest <= 0 else f"{', '.join(every[:most])} and {rest} more"

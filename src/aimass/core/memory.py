@@ -80,6 +80,12 @@ class SharedMemory:
         """Map what another process created, from a descriptor that it passed on."""
         return cls(descriptor, os.fstat(descriptor).st_size)
 
+    def close(self) -> None:
+        """Give the descriptor back. The memory itself goes with the last view of it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
 
 def _anonymous_file() -> int:
     if hasattr(os, "memfd_create"):

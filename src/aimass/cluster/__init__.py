@@ -1,0 +1,1 @@
+"""Where processes live: starting them, watching them, stopping them."""

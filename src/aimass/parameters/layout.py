@@ -1,0 +1,142 @@
+"""Where everything lies in the shared block: a plan that every process computes alike from a few numbers.
+
+words   int64: the control words, then a record per lease cell, per worker slot and per shard
+p       float32 (num_parameters,), then each optimizer state in the same shape
+slots   float32 (num_slots, num_parameters): the gradient of each worker
+undo    float32 (num_slots, 1 + num_states, chunk): the chunk of p and states that a slot is changing
+buffers float32 (num_slots, num_buffers): running statistics of each worker's module
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+_ALIGNMENT = 4096
+_LINE_WORDS = 16  # two cache lines, so that neighbours do not share one
+
+# The control words.
+STOP, NEXT_LEASE, LEASE_LIMIT, NUM_LEASES = range(4)
+CONTROL_WORDS = _LINE_WORDS
+
+# A lease cell's words. A cell is empty while its owner is NOBODY and its number is -1.
+LEASE_NUMBER, LEASE_EPOCH, LEASE_OWNER, LEASE_COMMITTED, LEASE_DEADLINE_NS = range(5)
+CELL_WORDS = _LINE_WORDS
+NOBODY = -1
+
+# A slot's words. What stands from SLOT_FREE on belongs to the trainer.
+SLOT_INTENT, SLOT_SEQUENCE, SLOT_CELL, SLOT_COMMITS, SLOT_REFUSED, SLOT_APPLIED = range(6)
+SLOT_STALENESS = 8
+NUM_STALENESS_BINS = 32
+SLOT_FREE = SLOT_STALENESS + NUM_STALENESS_BINS
+SLOT_WORDS = 64
+
+# A shard's words, followed by the last sequence applied of each slot.
+SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS = range(6)
+SHARD_APPLIED = 8
+
+LEASE_LOCK = 1 << 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The plan of one block.
+
+    Args:
+        num_parameters: the length of p.
+        groups: where each parameter group starts and stops; a chunk never spans two.
+        states: the optimizer's state vectors, by name.
+        num_slots: how many workers may push.
+        num_cells: how many leases may be open at once.
+        num_buffers: the length of a worker's float buffers.
+        shard_size: parameters per shard, which is what one lock guards.
+        chunk_size: parameters per chunk, which is what an interrupted push undoes.
+    """
+
+    num_parameters: int
+    groups: tuple[tuple[int, int], ...]
+    states: tuple[str, ...] = ()
+    num_slots: int = 1
+    num_cells: int = 4
+    num_buffers: int = 0
+    shard_size: int = 1 << 21
+    chunk_size: int = 1 << 18
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards p is cut into: at least one."""
+        return max(1, -(-self.num_parameters // self.shard_size))
+
+    def shard(self, index: int) -> tuple[int, int]:
+        """Where a shard starts and stops in p."""
+        start = index * self.shard_size
+        return start, min(start + self.shard_size, self.num_parameters)
+
+    def chunks(self, shard: int) -> Iterator[tuple[int, int, int]]:
+        """Each chunk of a shard: start and stop in p, and the index of its parameter group."""
+        low, high = self.shard(shard)
+        for group, (start, stop) in enumerate(self.groups):
+            at, end = max(low, start), min(high, stop)
+            while at < end:
+                yield at, min(at + self.chunk_size, end), group
+                at += self.chunk_size
+
+    def cell(self, index: int) -> int:
+        """The first word of a lease cell."""
+        return CONTROL_WORDS + index * CELL_WORDS
+
+    def slot(self, index: int) -> int:
+        """The first word of a worker's slot."""
+        return CONTROL_WORDS + self.num_cells * CELL_WORDS + index * SLOT_WORDS
+
+    def shard_words(self, index: int) -> int:
+        """The first word of a shard's record."""
+        return self.slot(self.num_slots) + index * self._words_per_shard
+
+    @property
+    def _words_per_shard(self) -> int:
+        return -(-(SHARD_APPLIED + self.num_slots) // _LINE_WORDS) * _LINE_WORDS
+
+    @cached_property
+    def num_words(self) -> int:
+        """How many int64 words stand before the vectors."""
+        return self.shard_words(self.num_shards)
+
+    @cached_property
+    def _vector_bytes(self) -> int:
+        return _aligned(4 * self.num_parameters)
+
+    @cached_property
+    def undo_size(self) -> int:
+        """Parameters in one undo row: the longest chunk."""
+        return min(self.chunk_size, self.num_parameters)
+
+    @cached_property
+    def _undo_row_bytes(self) -> int:
+        return _aligned(4 * self.undo_size)
+
+    def vector_offset(self, index: int) -> int:
+        """The byte at which p (0) or a state (1, 2, ...) starts."""
+        return _aligned(8 * self.num_words) + index * self._vector_bytes
+
+    def gradient_offset(self, slot: int) -> int:
+        """The byte at which a slot's gradient starts."""
+        return self.vector_offset(1 + len(self.states) + slot)
+
+    def undo_offset(self, slot: int, row: int) -> int:
+        """The byte at which a slot's saved chunk of p (row 0) or of a state (1, 2, ...) starts."""
+        return self.gradient_offset(self.num_slots) + (slot * (1 + len(self.states)) + row) * self._undo_row_bytes
+
+    def buffers_offset(self, slot: int) -> int:
+        """The byte at which a slot's float buffers start."""
+        return self.undo_offset(self.num_slots, 0) + slot * _aligned(4 * self.num_buffers)
+
+    @property
+    def size_bytes(self) -> int:
+        """The whole block."""
+        return max(self.buffers_offset(self.num_slots), _ALIGNMENT)
+
+
+def _aligned(size_bytes: int) -> int:
+    return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT

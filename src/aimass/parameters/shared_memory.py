@@ -1,0 +1,387 @@
+"""A parameter server without a server: every worker applies its own updates in place, in memory that all of them share.
+
+A push is whole or undone, whenever a process is killed:
+
+1. The gradient lies in the worker's slot before the push begins, and stays there until the push has ended.
+2. Under the first shard's lock the lease is checked and the slot's intent is set. From here on the push counts: whoever finds
+   it interrupted finishes it.
+3. Each shard, in order, under its lock: name the owner; chunk by chunk, save the chunk, mark it (an odd progress), change it,
+   mark it done (an even progress); then write the clock and the owner's sequence, and clear the owner.
+4. The lease cell learns that the batch is committed, and the intent is cleared.
+
+The kernel frees the lock of a killed holder. The next one to take it sees an owner, puts the marked chunk back and finishes
+that push on this shard; `recover` does the same on the others. Every step writes values that can be written twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from aimass.core.memory import SharedMemory
+from aimass.parameters.base import ParameterServer, Pushed, Snapshot, Ticket
+from aimass.parameters.layout import (
+    CELL_WORDS,
+    LEASE_COMMITTED,
+    LEASE_EPOCH,
+    LEASE_LOCK,
+    LEASE_NUMBER,
+    LEASE_OWNER,
+    NEXT_LEASE,
+    NOBODY,
+    NUM_STALENESS_BINS,
+    SHARD_APPLIED,
+    SHARD_CLOCK,
+    SHARD_NEXT_CLOCK,
+    SHARD_OWNER,
+    SHARD_PROGRESS,
+    SHARD_REPAIRS,
+    SHARD_SEQUENCE,
+    SLOT_APPLIED,
+    SLOT_CELL,
+    SLOT_COMMITS,
+    SLOT_INTENT,
+    SLOT_REFUSED,
+    SLOT_SEQUENCE,
+    SLOT_STALENESS,
+    Layout,
+)
+from aimass.parameters.locks import ByteLocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimass.optim.update import Update
+
+_NO_CELL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a shard: views of p, of each slot's gradient, of the states, and of each slot's saved copy."""
+
+    p: Tensor
+    gradients: list[Tensor]  # one a slot
+    states: list[Tensor]
+    rows: list[np.ndarray]  # p and each state
+    saved: list[list[np.ndarray]]  # for each slot: p and each state
+    weight_decay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one lock guards."""
+
+    index: int
+    words: int
+    chunks: list[Chunk]
+    p: np.ndarray
+    start: int
+    stop: int
+
+
+class SharedMemoryServer(ParameterServer):
+    """One process's handle on the shared block.
+
+    Args:
+        memory: the block, made or attached.
+        layout: its plan, the same in every process.
+        update: applies an optimizer's step to a slice.
+        rate: the learning rate of a step, counted from 0.
+        weight_decay: for each parameter group of the layout.
+        slot: which worker this process is; None for one that only watches.
+        atomic: save each chunk before it is changed. Without it a killed worker may leave one chunk torn.
+    """
+
+    def __init__(
+        self,
+        memory: SharedMemory,
+        layout: Layout,
+        update: Update,
+        rate: Callable[[int], float],
+        weight_decay: Sequence[float] | None = None,
+        slot: int | None = None,
+        *,
+        atomic: bool = True,
+    ) -> None:
+        self.memory, self.layout, self.update, self.rate, self.slot, self.atomic = memory, layout, update, rate, slot, atomic
+        self.locks = ByteLocks(memory.descriptor)
+        self.words = memory.view[: 8 * layout.num_words].cast("q")
+        self.p = self._vector(layout.vector_offset(0), layout.num_parameters)
+        self.states = [self._vector(layout.vector_offset(1 + i), layout.num_parameters) for i in range(len(layout.states))]
+        self.gradients = [self._vector(layout.gradient_offset(i), layout.num_parameters) for i in range(layout.num_slots)]
+        self.shards = [self._shard(i, weight_decay or [0.0] * len(layout.groups)) for i in range(layout.num_shards)]
+        self.ticket: Ticket | None = None
+
+    @classmethod
+    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: object) -> SharedMemoryServer:
+        """Take the memory and set up an empty server: p and states are zero or what the update starts from.
+
+        Raises:
+            StorageError: the block does not fit into memory.
+        """
+        server = cls(SharedMemory.create(layout.size_bytes), layout, update, rate, **options)  # type: ignore[arg-type]
+        for name, state in zip(layout.states, server.states, strict=True):
+            state.fill_(update.initial.get(name, 0.0))
+        for cell in range(layout.num_cells):
+            server.words[layout.cell(cell) + LEASE_NUMBER] = NOBODY
+            server.words[layout.cell(cell) + LEASE_OWNER] = NOBODY
+        return server
+
+    # ------------------------------------------------------------------------------------------------ pull and push
+
+    @property
+    def clock(self) -> int:
+        """How many pushes p has met."""
+        return self.words[self.shards[0].words + SHARD_CLOCK]
+
+    @property
+    def gradient(self) -> Tensor:
+        """This worker's gradient slot, shape (num_parameters,): what is computed into it needs no copy to be pushed."""
+        assert self.slot is not None, "a server without a slot cannot push"
+        return self.gradients[self.slot]
+
+    def pull(self, out: Tensor) -> int:
+        if out.data_ptr() == self.p.data_ptr():
+            return self.clock
+        target, words, locks = out.numpy(), self.words, self.locks
+        clock = -1
+        for shard in self.shards:
+            locks.acquire_shared(shard.index)
+            while words[shard.words + SHARD_OWNER]:
+                locks.release(shard.index)
+                with locks.held(shard.index):
+                    self._repair(shard)
+                locks.acquire_shared(shard.index)
+            if clock < 0:
+                clock = words[shard.words + SHARD_CLOCK]
+            np.copyto(target[shard.start : shard.stop], shard.p)
+            locks.release(shard.index)
+        return clock
+
+    def push(self, gradient: Tensor, clock: int, ticket: Ticket | None = None) -> Pushed:
+        ticket = ticket or self.ticket
+        slot = self.slot
+        assert slot is not None, "a server without a slot cannot push"
+        own = self.gradients[slot]
+        if gradient is not own and gradient.data_ptr() != own.data_ptr():
+            np.copyto(own.numpy(), gradient.numpy())
+        if not _is_finite(own):
+            return self._refuse(slot, ticket)
+        locks, first = self.locks, self.shards[0]
+        locks.acquire(first.index)
+        if self.words[first.words + SHARD_OWNER]:
+            self._repair(first)
+        if not self._admit(slot, ticket):
+            locks.release(first.index)
+            return Pushed.LEASE_LOST
+        staleness = self.words[first.words + SHARD_CLOCK] - clock
+        self._apply(first, slot)
+        locks.release(first.index)
+        for shard in self.shards[1:]:
+            locks.acquire(shard.index)
+            if self.words[shard.words + SHARD_OWNER]:
+                self._repair(shard)
+            self._apply(shard, slot)
+            locks.release(shard.index)
+        self._commit(slot)
+        self._count(slot, staleness)
+        return Pushed.APPLIED
+
+    def wait(self, clock: int, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while self.clock < clock:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+        return True
+
+    # ------------------------------------------------------------------------------------------- the steps of a push
+
+    def _admit(self, slot: int, ticket: Ticket | None) -> bool:
+        """Step 2, under the first shard's lock."""
+        words, at = self.words, self.layout.slot(slot)
+        if ticket is None:
+            words[at + SLOT_CELL] = _NO_CELL
+        else:
+            cell = self.layout.cell(ticket.cell)
+            if words[cell + LEASE_EPOCH] != ticket.epoch or words[cell + LEASE_OWNER] != slot:
+                return False
+            words[at + SLOT_CELL] = ticket.cell
+            words[at + SLOT_COMMITS] = ticket.committed
+        words[at + SLOT_SEQUENCE] += 1
+        words[at + SLOT_INTENT] = 1
+        return True
+
+    def _apply(self, shard: Shard, slot: int) -> None:
+        """Step 3, under the shard's lock."""
+        words, at = self.words, shard.words
+        words[at + SHARD_SEQUENCE] = words[self.layout.slot(slot) + SLOT_SEQUENCE]
+        words[at + SHARD_NEXT_CLOCK] = words[at + SHARD_CLOCK] + 1
+        words[at + SHARD_PROGRESS] = 0
+        words[at + SHARD_OWNER] = slot + 1
+        self._change(shard, slot, 0)
+
+    def _change(self, shard: Shard, slot: int, first_chunk: int) -> None:
+        words, at, update, atomic = self.words, shard.words, self.update, self.atomic
+        step = words[at + SHARD_NEXT_CLOCK]
+        rate = self.rate(step - 1)
+        progress = 2 * first_chunk
+        for chunk in shard.chunks[first_chunk:] if first_chunk else shard.chunks:
+            if atomic:
+                for saved, row in zip(chunk.saved[slot], chunk.rows, strict=True):
+                    np.copyto(saved, row)
+            words[at + SHARD_PROGRESS] = progress + 1
+            update.apply(chunk.p, chunk.gradients[slot], chunk.states, step, rate, chunk.weight_decay)
+            progress += 2
+            words[at + SHARD_PROGRESS] = progress
+        words[at + SHARD_APPLIED + slot] = words[at + SHARD_SEQUENCE]
+        words[at + SHARD_CLOCK] = step
+        words[at + SHARD_OWNER] = 0
+
+    def _commit(self, slot: int) -> None:
+        """Step 4."""
+        words, at = self.words, self.layout.slot(slot)
+        if words[at + SLOT_CELL] != _NO_CELL:
+            words[self.layout.cell(words[at + SLOT_CELL]) + LEASE_COMMITTED] = words[at + SLOT_COMMITS]
+        words[at + SLOT_INTENT] = 0
+
+    def _refuse(self, slot: int, ticket: Ticket | None) -> Pushed:
+        """Count a batch as done although its gradient is not finite, so that nobody computes it for ever."""
+        words, at = self.words, self.layout.slot(slot)
+        with self.locks.held(self.shards[0].index):
+            if ticket is not None:
+                cell = self.layout.cell(ticket.cell)
+                if words[cell + LEASE_EPOCH] != ticket.epoch or words[cell + LEASE_OWNER] != slot:
+                    return Pushed.LEASE_LOST
+                words[cell + LEASE_COMMITTED] = ticket.committed
+        words[at + SLOT_REFUSED] += 1
+        return Pushed.NOT_FINITE
+
+    def _count(self, slot: int, staleness: int) -> None:
+        words, at = self.words, self.layout.slot(slot)
+        words[at + SLOT_APPLIED] += 1
+        words[at + SLOT_STALENESS + (staleness if staleness < NUM_STALENESS_BINS else NUM_STALENESS_BINS - 1)] += 1
+
+    # ----------------------------------------------------------------------------------------------------- recovery
+
+    def _repair(self, shard: Shard) -> None:
+        """Finish, on one locked shard, the push whose process died while it held this lock."""
+        words, at = self.words, shard.words
+        slot, progress = words[at + SHARD_OWNER] - 1, words[at + SHARD_PROGRESS]
+        chunk = progress // 2
+        if progress % 2:
+            if self.atomic:
+                for saved, row in zip(shard.chunks[chunk].saved[slot], shard.chunks[chunk].rows, strict=True):
+                    np.copyto(row, saved)
+            else:
+                chunk += 1
+        self._change(shard, slot, chunk)
+        words[at + SHARD_REPAIRS] += 1
+
+    def recover(self, slot: int) -> bool:
+        """Finish what a dead worker had begun. Call it once the process is gone and before the slot is used again.
+
+        Returns:
+            whether the worker died inside a push.
+        """
+        words, at = self.words, self.layout.slot(slot)
+        if not words[at + SLOT_INTENT]:
+            return False
+        for shard in self.shards:
+            with self.locks.held(shard.index):
+                if words[shard.words + SHARD_OWNER]:
+                    self._repair(shard)
+                if words[shard.words + SHARD_APPLIED + slot] != words[at + SLOT_SEQUENCE]:
+                    self._apply(shard, slot)
+        self._commit(slot)
+        return True
+
+    def is_pushing(self, slot: int) -> bool:
+        """Whether a push of this slot has been admitted and has not ended."""
+        return bool(self.words[self.layout.slot(slot) + SLOT_INTENT])
+
+    def progress(self, slot: int) -> tuple[int, ...]:
+        """A value that changes while a push of this slot gets on, to tell a slow holder from a stopped one."""
+        words = self.words
+        sequence = words[self.layout.slot(slot) + SLOT_SEQUENCE]
+        owned = [words[s.words + SHARD_PROGRESS] for s in self.shards if words[s.words + SHARD_OWNER] == slot + 1]
+        return (sequence, sum(words[s.words + SHARD_APPLIED + slot] for s in self.shards), *owned)
+
+    # ------------------------------------------------------------------------------------------ snapshot and restore
+
+    def snapshot(self, tend: Callable[[], None] | None = None) -> Snapshot:
+        """Copy everything at one moment.
+
+        Args:
+            tend: called while pushes under way are waited for. It must `recover` the slots of workers that have died.
+        """
+        first, words = self.shards[0].index, self.words
+        with self.locks.held(first), self.locks.held(LEASE_LOCK):
+            if words[self.shards[0].words + SHARD_OWNER]:
+                self._repair(self.shards[0])
+            while any(self.is_pushing(slot) for slot in range(self.layout.num_slots)):
+                if tend is not None:
+                    tend()
+                time.sleep(0.0002)
+            cells = [list(words[self.layout.cell(i) : self.layout.cell(i) + CELL_WORDS]) for i in range(self.layout.num_cells)]
+            return Snapshot(
+                parameters=self.p.clone(),
+                states={name: state.clone() for name, state in zip(self.layout.states, self.states, strict=True)},
+                clock=self.clock,
+                cells=cells,
+                next_lease=words[NEXT_LEASE],
+            )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.p.copy_(snapshot.parameters)
+        for name, state in zip(self.layout.states, self.states, strict=True):
+            if name in snapshot.states:
+                state.copy_(snapshot.states[name])
+        for shard in self.shards:
+            self.words[shard.words + SHARD_CLOCK] = snapshot.clock
+        for index, cell in enumerate(snapshot.cells[: self.layout.num_cells]):
+            for word, value in enumerate(cell):
+                self.words[self.layout.cell(index) + word] = value
+        self.words[NEXT_LEASE] = snapshot.next_lease
+
+    # -------------------------------------------------------------------------------------------------------- views
+
+    def buffers(self, slot: int) -> Tensor:
+        """A worker's float buffers, shape (num_buffers,)."""
+        return self._vector(self.layout.buffers_offset(slot), self.layout.num_buffers)
+
+    def _vector(self, offset_bytes: int, length: int) -> Tensor:
+        if length == 0:
+            return torch.empty(0)
+        return torch.frombuffer(self.memory.view, dtype=torch.float32, count=length, offset=offset_bytes)
+
+    def _shard(self, index: int, weight_decay: Sequence[float]) -> Shard:
+        start, stop = self.layout.shard(index)
+        chunks = [self._chunk(low, high, weight_decay[group]) for low, high, group in self.layout.chunks(index)]
+        return Shard(index=index, words=self.layout.shard_words(index), chunks=chunks, p=self.p.numpy()[start:stop], start=start, stop=stop)
+
+    def _chunk(self, low: int, high: int, weight_decay: float) -> Chunk:
+        layout, rows = self.layout, [self.p, *self.states]
+        return Chunk(
+            p=self.p[low:high],
+            gradients=[gradient[low:high] for gradient in self.gradients],
+            states=[state[low:high] for state in self.states],
+            rows=[row[low:high].numpy() for row in rows],
+            saved=[
+                [self._vector(layout.undo_offset(slot, row), high - low).numpy() for row in range(len(rows))]
+                for slot in range(layout.num_slots)
+            ],
+            weight_decay=weight_decay,
+        )
+
+
+def _is_finite(gradient: Tensor) -> bool:
+    """Screen by g·g, which is finite for nearly every good gradient; where it is not, look at each value."""
+    return isfinite(torch.dot(gradient, gradient).item()) or bool(torch.isfinite(gradient).all())

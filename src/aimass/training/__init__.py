@@ -1,0 +1,1 @@
+"""Training: one loop, many strategies, and the handle that tells its story."""

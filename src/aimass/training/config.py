@@ -1,0 +1,139 @@
+"""Everything that can be set about a training run, in one tree, with each default in one place. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+
+from aimass.core.config import Config, Seconds
+from aimass.core.errors import UsageError
+from aimass.models.config import ModelConfig, parse_model
+from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
+from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
+
+_CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
+DEFAULT_EPOCHS = 10
+
+
+class StopConfig(Config):
+    """When training ends: at whichever of these comes first.
+
+    Args:
+        epochs: passes over the training rows. 10, unless `max_steps` or `budget` is given.
+        max_steps: batches, over all workers.
+        target: a metric of the validation rows and its goal, such as `"accuracy>=0.97"` or `"rmse<=2.5"`.
+        tolerance: the training loss counts as converged when it changed by less than this in each of three epochs.
+        patience: early stopping: epochs without a better primary metric on the validation rows; the best model is kept.
+        budget: wall-clock time, such as 90, `"90s"`, `"5m"` or `"2h"`.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    target: str | None = None
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    budget: Annotated[Seconds, Field(gt=0)] | None = None
+
+    @field_validator("target")
+    @classmethod
+    def _is_a_condition(cls, value: str | None) -> str | None:
+        if value is not None and not _CONDITION.fullmatch(value):
+            raise ValueError("a target is a metric, >= or <=, and a number, such as 'accuracy>=0.97'")
+        return value
+
+    @property
+    def target_condition(self) -> tuple[str, str, float] | None:
+        """The target as (metric, `>=` or `<=`, value)."""
+        if self.target is None:
+            return None
+        match = _CONDITION.fullmatch(self.target)
+        assert match is not None, "the validator has seen it"
+        return match[1], match[2], float(match[3])
+
+    @property
+    def num_epochs(self) -> int | None:
+        """The passes to make, with the default where nothing bounds the run's length."""
+        if self.epochs is None and self.max_steps is None and self.budget is None:
+            return DEFAULT_EPOCHS
+        return self.epochs
+
+
+class CheckpointConfig(Config):
+    """When the state is written to the run's folder.
+
+    Args:
+        every: seconds between two checkpoints. One is always written at the end.
+        keep: how many of the last ones stay, besides the best one.
+    """
+
+    every: Annotated[Seconds, Field(gt=0)] = 15.0
+    keep: Annotated[int, Field(ge=1)] = 2
+
+
+class LeaseConfig(Config):
+    """How work is handed to workers.
+
+    Args:
+        batches: batches per lease; by default so many that every worker gets several leases an epoch, and 32 at most.
+        timeout: seconds without a committed batch after which a lease goes to another worker.
+    """
+
+    batches: Annotated[int, Field(ge=1)] | None = None
+    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+
+
+class TrainConfig(Config):
+    """One training run.
+
+    Args:
+        model: a family (`"mlp"`, `{"name": "mlp", "hidden": [64]}`), or a `torch.nn.Module`.
+        strategy: a strategy or an alias of one; by default `single` without workers and `async_sgd` with some.
+        workers: worker processes; 0 trains in this process.
+        batch_size: rows per worker per step.
+        optimizer: a name, or `{"name": "adam", "lr": 0.001, ...}`.
+        schedule: how the learning rate changes.
+        clip: bounds of the gradient.
+        stop: when training ends.
+        checkpoint: when state is written.
+        lease: how work is handed out.
+        seed: decides the initial parameters and the order of rows.
+        device: where the model computes.
+    """
+
+    model: ModelConfig = Field(default_factory=lambda: parse_model("mlp"))
+    strategy: Annotated[SerializeAsAny[StrategyConfig], BeforeValidator(parse_strategy)]
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip: ClipConfig = ClipConfig()
+    stop: StopConfig = StopConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    lease: LeaseConfig = LeaseConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: str = "cpu"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_strategy(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("strategy") is None:
+            workers = values.get("workers", 0)
+            return {**values, "strategy": "async_sgd" if isinstance(workers, int) and workers > 0 else "single"}
+        return values
+
+    @model_validator(mode="after")
+    def _strategy_fits_workers(self) -> TrainConfig:
+        strategy = STRATEGIES.load(self.strategy.name)
+        if strategy.most_workers is not None and self.workers > strategy.most_workers:
+            others = ", ".join(name for name in STRATEGIES.names() if STRATEGIES.load(name).most_workers is None)
+            raise UsageError(f"the strategy {self.strategy.name!r} trains in one process; use workers=0, or one of: {others}")
+        if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:
+            raise UsageError("the cosine schedule needs to know where training ends; give epochs or max_steps beside the budget")
+        return self
+
+
+SHORTHANDS = {name: f"stop.{name}" for name in ("epochs", "max_steps", "tolerance", "patience", "budget")} | {"lr": "optimizer.lr"}
+"""Names that people type without thinking of the tree, and what they stand for."""

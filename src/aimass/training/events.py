@@ -1,0 +1,133 @@
+"""What can happen in a run. Each is kept, in order, in the run's `events.jsonl`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aimass.core.events import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """Training begins, or goes on from a checkpoint (`resumed_at_step`)."""
+
+    kind = "run_started"
+    data: str
+    rows: int
+    parameters: int
+    strategy: str
+    workers: int
+    batches_per_epoch: int
+    total_steps: int | None
+    epochs: int | None
+    resumed_at_step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStarted(Event):
+    """A worker process runs; `replaces_dead` says that another had its place before."""
+
+    kind = "worker_started"
+    worker: int
+    pid: int
+    replaces_dead: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLost(Event):
+    """A worker ended before its time."""
+
+    kind = "worker_lost"
+    worker: int
+    pid: int
+    how: str
+    inside_push: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStopped(Event):
+    """A worker that held a lock and did not move was killed."""
+
+    kind = "worker_stuck"
+    worker: int
+    pid: int
+    stuck_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseReassigned(Event):
+    """A lease goes on under a new epoch, from the first batch that was not committed."""
+
+    kind = "lease_reassigned"
+    lease: int
+    epoch: int
+    from_batch: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Where the run stands; loss is the mean over the rows since the last such event."""
+
+    kind = "progress"
+    step: int
+    epoch: float
+    rows: int
+    rows_per_s: float
+    workers: int
+    loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnded(Event):
+    """Every batch of an epoch is committed, and the validation rows were looked at."""
+
+    kind = "epoch"
+    epoch: int
+    step: int
+    train_loss: float | None
+    validation: dict[str, float] = field(default_factory=dict)
+    rows_per_s: float = 0.0
+    elapsed_s: float = 0.0
+    is_best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRefused(Event):
+    """Gradients that held NaN or infinity were not applied."""
+
+    kind = "gradient_refused"
+    worker: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointWritten(Event):
+    """The state of a step is on disk."""
+
+    kind = "checkpoint"
+    step: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointUnreadable(Event):
+    """A checkpoint could not be read, and an older one is used."""
+
+    kind = "checkpoint_unreadable"
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(Event):
+    """Training is over. `reason` is what ended it: `epochs`, `max_steps`, `target`, `tolerance`, `patience`, `budget`, `cancelled` or
+    `failed`."""
+
+    kind = "run_ended"
+    state: str
+    reason: str
+    message: str
+    step: int
+    metrics: dict[str, Any] = field(default_factory=dict)

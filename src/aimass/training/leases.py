@@ -1,0 +1,269 @@
+"""Leases: which worker may train on which batches, and how far each has come. Every row once, whoever dies.
+
+A lease is a run of batches of one epoch's seeded permutation. The table of open leases lies in the parameter server's block, so
+that a push commits its batch in the same breath, and workers take their next lease without asking the driver. A lease whose
+worker died or is late gets the next epoch and goes to whoever asks first; it goes on after the last committed batch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aimass.parameters.layout import (
+    LEASE_COMMITTED,
+    LEASE_DEADLINE_NS,
+    LEASE_EPOCH,
+    LEASE_LIMIT,
+    LEASE_LOCK,
+    LEASE_NUMBER,
+    LEASE_OWNER,
+    NEXT_LEASE,
+    NOBODY,
+    NUM_LEASES,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from aimass.parameters.shared_memory import SharedMemoryServer
+
+_LARGEST_PERMUTATION = 1 << 20
+_UNBOUNDED = 1 << 62
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeasePlan:
+    """Which rows each lease holds: a pure function of a few numbers, the same in every process.
+
+    Args:
+        num_rows: training rows.
+        batch_size: rows per batch; the last batch of an epoch may be smaller.
+        batches_per_lease: batches per lease; the last lease of an epoch may have fewer.
+        seed: of the permutations, one an epoch.
+        total_batches: where training ends; None for no end.
+
+    >>> plan = LeasePlan(num_rows=10, batch_size=4, batches_per_lease=2, seed=0, total_batches=6)
+    >>> plan.batches_per_epoch, plan.leases_per_epoch, plan.num_leases, [plan.num_batches(i) for i in range(4)]
+    (3, 2, 4, [2, 1, 2, 1])
+    """
+
+    num_rows: int
+    batch_size: int
+    batches_per_lease: int
+    seed: int
+    total_batches: int | None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one pass over the rows."""
+        return -(-self.num_rows // self.batch_size)
+
+    @property
+    def leases_per_epoch(self) -> int:
+        """Leases in one pass over the rows."""
+        return -(-self.batches_per_epoch // self.batches_per_lease)
+
+    @property
+    def num_leases(self) -> int:
+        """Leases in the whole run."""
+        if self.total_batches is None:
+            return _UNBOUNDED
+        epochs, rest = divmod(self.total_batches, self.batches_per_epoch)
+        return epochs * self.leases_per_epoch + -(-rest // self.batches_per_lease)
+
+    def first_batch(self, lease: int) -> int:
+        """How many batches of the run come before a lease."""
+        epoch, index = divmod(lease, self.leases_per_epoch)
+        return epoch * self.batches_per_epoch + index * self.batches_per_lease
+
+    def num_batches(self, lease: int) -> int:
+        """Batches in a lease."""
+        index = lease % self.leases_per_epoch
+        batches = min(self.batches_per_lease, self.batches_per_epoch - index * self.batches_per_lease)
+        if self.total_batches is not None:
+            batches = min(batches, self.total_batches - self.first_batch(lease))
+        return batches
+
+    def rows(self, lease: int) -> NDArray[np.int64]:
+        """The rows of a lease in the order in which they are trained on. int64 (num_rows_of_the_lease,)."""
+        epoch, index = divmod(lease, self.leases_per_epoch)
+        order = epoch_order(self.num_rows, self.seed, epoch)
+        start = index * self.batches_per_lease * self.batch_size
+        return order[start : start + self.num_batches(lease) * self.batch_size]
+
+
+@lru_cache(maxsize=2)
+def epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the rows in one epoch: blocks in a seeded permutation. A block is one row up to a million rows.
+
+    >>> sorted(epoch_order(5, 0, 0).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    block = -(-num_rows // _LARGEST_PERMUTATION)
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+    blocks = generator.permutation(-(-num_rows // block))
+    if block == 1:
+        return blocks
+    rows = (blocks[:, None] * block + np.arange(block)).ravel()
+    return rows[rows < num_rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease in a worker's hand: batches `committed` to `num_batches` are to be done."""
+
+    cell: int
+    number: int
+    epoch: int
+    committed: int
+    num_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A lease that was taken from its worker."""
+
+    number: int
+    epoch: int
+    committed: int
+
+
+class LeaseTable:
+    """The open leases, as one process sees them.
+
+    Args:
+        server: whose block holds the table.
+        plan: what each lease holds.
+        timeout_s: how long a worker may go without a committed batch.
+    """
+
+    def __init__(self, server: SharedMemoryServer, plan: LeasePlan, timeout_s: float) -> None:
+        self.server, self.plan, self.words = server, plan, server.words
+        self._cells = [server.layout.cell(i) for i in range(server.layout.num_cells)]
+        self._timeout_ns = int(timeout_s * 1e9)
+
+    def open(self, limit: int) -> None:
+        """Say where the run ends, and up to which lease workers may go for now."""
+        self.words[NUM_LEASES] = self.plan.num_leases
+        self.words[LEASE_LIMIT] = limit
+
+    def extend(self, limit: int) -> None:
+        """Let workers go on up to lease `limit`."""
+        self.words[LEASE_LIMIT] = limit
+
+    def claim(self, slot: int) -> Lease | None:
+        """Take the next lease, one that was taken from another first. None when there is none just now."""
+        with self.server.locks.held(LEASE_LOCK):
+            self._forget_finished(slot)
+            free = None
+            for index, at in enumerate(self._cells):
+                if self.words[at + LEASE_OWNER] != NOBODY:
+                    continue
+                if self.words[at + LEASE_NUMBER] != NOBODY:
+                    return self._take(index, slot)
+                free = index if free is None else free
+            number = self._next_number()
+            if free is None or number >= min(self.words[LEASE_LIMIT], self.words[NUM_LEASES]):
+                return None
+            at = self._cells[free]
+            self.words[at + LEASE_COMMITTED] = 0
+            self.words[at + LEASE_EPOCH] += 1
+            self.words[at + LEASE_NUMBER] = number
+            lease = self._take(free, slot)
+            self.words[NEXT_LEASE] = number + 1
+            return lease
+
+    def renew(self, cell: int) -> None:
+        """Put a lease's deadline off: its worker is getting on."""
+        self.words[self._cells[cell] + LEASE_DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease is still its worker's."""
+        return self.words[self._cells[lease.cell] + LEASE_EPOCH] == lease.epoch
+
+    def release(self, slot: int) -> list[Released]:
+        """Take every lease from a worker that is gone. Its unfinished push must have been recovered before."""
+        with self.server.locks.held(LEASE_LOCK):
+            return self._release([at for at in self._cells if self.words[at + LEASE_OWNER] == slot])
+
+    def revoke_late(self) -> list[Released]:
+        """Take from living workers the leases whose time is over. One that is just being pushed to is left alone."""
+        now, words = time.monotonic_ns(), self.words
+        late = [at for at in self._cells if words[at + LEASE_OWNER] != NOBODY and words[at + LEASE_DEADLINE_NS] < now]
+        if not late:
+            return []
+        with self.server.locks.held(self.server.shards[0].index), self.server.locks.held(LEASE_LOCK):
+            still = [at for at in late if words[at + LEASE_OWNER] != NOBODY and words[at + LEASE_DEADLINE_NS] < now]
+            return self._release([at for at in still if not self.server.is_pushing(words[at + LEASE_OWNER])])
+
+    def release_all(self) -> None:
+        """After a restore: nobody holds anything."""
+        self._release([at for at in self._cells if self.words[at + LEASE_OWNER] != NOBODY])
+
+    @property
+    def committed_batches(self) -> int:
+        """Batches of the run that are committed."""
+        open_cells = self._open_cells()
+        return self.plan.first_batch(self._next_number()) - sum(
+            self.plan.num_batches(number) - committed for number, committed in open_cells
+        )
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole passes over the rows whose every batch is committed."""
+        first = min((number for number, committed in self._open_cells() if committed < self.plan.num_batches(number)), default=None)
+        return (self._next_number() if first is None else first) // self.plan.leases_per_epoch
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every batch of the run is committed."""
+        unfinished = any(committed < self.plan.num_batches(number) for number, committed in self._open_cells())
+        return not unfinished and self._next_number() >= self.words[NUM_LEASES]
+
+    def _open_cells(self) -> list[tuple[int, int]]:
+        with self.server.locks.held(LEASE_LOCK):
+            cells = [(self.words[at + LEASE_NUMBER], self.words[at + LEASE_COMMITTED]) for at in self._cells]
+        return [(number, committed) for number, committed in cells if number != NOBODY]
+
+    def _next_number(self) -> int:
+        """The next lease. A worker killed while it took one may have left the counter behind."""
+        number = self.words[NEXT_LEASE]
+        while any(self.words[at + LEASE_NUMBER] == number for at in self._cells):
+            number += 1
+        return number
+
+    def _take(self, index: int, slot: int) -> Lease:
+        at, words = self._cells[index], self.words
+        words[at + LEASE_DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns
+        words[at + LEASE_OWNER] = slot
+        number = words[at + LEASE_NUMBER]
+        return Lease(index, number, words[at + LEASE_EPOCH], words[at + LEASE_COMMITTED], self.plan.num_batches(number))
+
+    def _forget_finished(self, slot: int) -> None:
+        for at in self._cells:
+            number = self.words[at + LEASE_NUMBER]
+            if self.words[at + LEASE_OWNER] == slot and self.words[at + LEASE_COMMITTED] >= self.plan.num_batches(number):
+                self._empty(at)
+
+    def _release(self, cells: list[int]) -> list[Released]:
+        released = []
+        for at in cells:
+            number, committed = self.words[at + LEASE_NUMBER], self.words[at + LEASE_COMMITTED]
+            if committed >= self.plan.num_batches(number):
+                self._empty(at)
+                continue
+            self.words[at + LEASE_EPOCH] += 1
+            self.words[at + LEASE_OWNER] = NOBODY
+            released.append(Released(number, self.words[at + LEASE_EPOCH], committed))
+        return released
+
+    def _empty(self, at: int) -> None:
+        if self.words[NEXT_LEASE] <= self.words[at + LEASE_NUMBER]:
+            self.words[NEXT_LEASE] = self.words[at + LEASE_NUMBER] + 1
+        self.words[at + LEASE_NUMBER] = NOBODY
+        self.words[at + LEASE_OWNER] = NOBODY

@@ -1,0 +1,111 @@
+"""What a run is made of before its first batch: the plan of its leases, its model as one vector, the block that holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aimass.models.config import build_module
+from aimass.models.learner import Learner
+from aimass.optim.update import build_update
+from aimass.parameters.layout import Layout
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.leases import LeasePlan
+from aimass.training.worker import Orders, rate_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aimass.data.dataset import Dataset
+    from aimass.models.tasks import Task
+    from aimass.training.config import TrainConfig
+    from aimass.training.rows import Place
+
+_LEASES_PER_WORKER = 4
+_MOST_BATCHES_PER_LEASE = 32
+
+
+def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Module | None) -> Learner:
+    """The run's module, freshly initialised, or a copy of the caller's."""
+    from copy import deepcopy
+
+    if module is None:
+        encoder = data.encoder
+        module = build_module(config.model, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
+    else:
+        module = deepcopy(module)
+    return Learner(module, task, device=config.device)
+
+
+def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | None = None) -> LeasePlan:
+    """How the run's batches are cut into leases.
+
+    Args:
+        config: the run's settings.
+        num_rows: training rows.
+        batches_per_lease: as the run had it before it was resumed, since leases keep their numbers.
+    """
+    per_epoch = -(-num_rows // config.batch_size)
+    epochs, max_steps = config.stop.num_epochs, config.stop.max_steps
+    ends = [epochs * per_epoch] if epochs is not None else []
+    if max_steps is not None:
+        ends.append(max_steps)
+    fair = -(-per_epoch // (_LEASES_PER_WORKER * max(1, config.workers)))
+    return LeasePlan(
+        num_rows=num_rows,
+        batch_size=config.batch_size,
+        batches_per_lease=batches_per_lease or config.lease.batches or min(_MOST_BATCHES_PER_LEASE, fair),
+        seed=config.seed,
+        total_batches=min(ends, default=None),
+    )
+
+
+def open_server(config: TrainConfig, learner: Learner, total_steps: int | None) -> SharedMemoryServer:
+    """The block, holding the learner's parameters. With `workers=0` the learner is bound to it, and nothing is ever copied.
+
+    Raises:
+        StorageError: it does not fit into memory.
+    """
+    manifest, num_slots = learner.manifest, max(1, config.workers)
+    update = build_update(config.optimizer)
+    layout = Layout(
+        num_parameters=manifest.num_parameters,
+        groups=tuple((group.start, group.stop) for group in manifest.groups),
+        states=tuple(update.states),
+        num_slots=num_slots,
+        num_cells=2 * num_slots + 2,
+        num_buffers=len(learner.float_buffers()),
+    )
+    server = SharedMemoryServer.create(
+        layout,
+        update,
+        rate_of(config.optimizer.learning_rate, config.schedule, total_steps),
+        weight_decay=[config.optimizer.weight_decay_of(group.name) for group in manifest.groups],
+        slot=None if config.workers else 0,
+        atomic=config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),
+    )
+    if config.workers:
+        server.p.copy_(learner.parameters)
+    else:
+        learner.bind(server.p, server.gradient)
+    return server
+
+
+def write_orders(
+    config: TrainConfig, data: Dataset, learner: Learner, layout: Layout, plan: LeasePlan, places: list[Place], module: nn.Module | None
+) -> Orders:
+    """What every worker of the run needs to know."""
+    encoder = data.encoder
+    return Orders(
+        config=config,
+        task=data.task,
+        num_numbers=encoder.num_numbers,
+        cardinalities=encoder.cardinalities,
+        num_outputs=learner.task.num_outputs(encoder.classes),
+        module=module,
+        layout=layout,
+        plan=plan,
+        places=places,
+        slot=0,
+        buffers=learner.float_buffers() if layout.num_buffers else None,
+        integers=learner.integer_buffers(),
+    )

@@ -1,0 +1,8 @@
+"""What a worker needs, imported once in the process that forks them."""
+
+PRELOAD = (
+    "aimass.training.worker",
+    "aimass.training.strategies.async_sgd",
+    "aimass.models.families.linear",
+    "aimass.models.families.mlp",
+)

@@ -1,0 +1,344 @@
+"""A run: the handle with a story. Its folder is the source of all that is known about it.
+
+runs/ID/run.json        what was asked for, on which data, and how it stands
+        events.jsonl    what happened
+        checkpoints/    states to go on from
+        model/          the result
+        logs/           what each worker printed
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aimass.core.errors import AimassError, Cancelled, NotFound, StorageError, TrainingError
+from aimass.core.events import Envelope, EventLog, read_events
+from aimass.core.files import home as default_home
+from aimass.core.files import write_json
+from aimass.training.config import TrainConfig
+from aimass.training.events import RunEnded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aimass.data.dataset import Dataset
+    from aimass.models.model import Model
+    from aimass.training.trainer import Trainer
+
+RUNNING = "running"
+_active: set[Run] = set()
+
+
+class Run:
+    """One training from start to end.
+
+    Make one with `aimass.train`, or open one that exists with `Run.open`.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder, self.id = folder, str(facts["id"])
+        self._facts = facts
+        self._data: Dataset | None = None
+        self._module: nn.Module | None = None
+        self._trainer: Trainer | None = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._model: Model | None = None
+
+    # -------------------------------------------------------------------------------------------- making and finding
+
+    @classmethod
+    def create(cls, config: TrainConfig, data: Dataset, module: nn.Module | None, home: Path | None = None) -> Run:
+        """Make a run's folder. Nothing is trained yet."""
+        now = time.time()
+        identity = f"run-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(3)}"
+        folder = _runs(home) / identity
+        described = {"name": data.name, "fingerprint": data.fingerprint, "origin": data.origin, "task": data.task}
+        facts = {"v": 1, "id": identity, "created": now, "config": config.model_dump(mode="json"), "data": described, "state": RUNNING}
+        run = cls(folder, facts)
+        run._data, run._module = data, module
+        run._note(state=RUNNING, pid=os.getpid())
+        return run
+
+    @classmethod
+    def open(cls, name: str | Path, home: Path | None = None) -> Run:
+        """Find a run by its id, the beginning of it, or its folder.
+
+        Raises:
+            NotFound: there is none, or several begin alike.
+        """
+        folder = Path(name)
+        if not (folder / "run.json").is_file():
+            found = [path.parent for path in _runs(home).glob(f"{_escape(str(name))}*/run.json")]
+            exact = [path for path in found if path.name == str(name)]
+            if len(exact or found) != 1:
+                some = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {str(name)!r} in {_runs(home)}"
+                raise NotFound(f"{some}; `aimass runs list` shows them")
+            folder = (exact or found)[0]
+        try:
+            return cls(folder, json.loads((folder / "run.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError) as error:
+            raise StorageError(
+                f"{folder / 'run.json'} cannot be read ({error}); the run is lost, but its checkpoints may be whole"
+            ) from error
+
+    @classmethod
+    def list(cls, home: Path | None = None) -> list[Run]:
+        """Every run, the newest first. Folders that cannot be read are left out."""
+        runs = []
+        for path in _runs(home).glob("*/run.json"):
+            try:
+                runs.append(cls.open(path.parent))
+            except StorageError:
+                continue
+        return sorted(runs, key=lambda run: run._facts["created"], reverse=True)
+
+    # -------------------------------------------------------------------------------------------------- its own story
+
+    @property
+    def config(self) -> TrainConfig:
+        """What was asked for."""
+        return TrainConfig.parse(self._facts["config"])
+
+    @property
+    def state(self) -> str:
+        """`running`, `succeeded`, `failed`, `cancelled`, or `interrupted` when its process died."""
+        state: str = self._facts["state"]
+        if state == RUNNING and self._thread is None:
+            fresh: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            self._facts = fresh
+            state = fresh["state"]
+            if state == RUNNING and not _is_alive(fresh.get("pid"), fresh.get("process_started")):
+                return "interrupted"
+        return state
+
+    def events(self, after: int = -1) -> Iterator[Envelope]:
+        """What has happened so far, in order: the events whose `seq` is above `after`."""
+        return read_events(self.folder / "events.jsonl", after)
+
+    def history(self) -> list[dict[str, Any]]:  # type: ignore[valid-type]
+        """The epochs so far. An epoch that a resumed run did again is there once."""
+        epochs: dict[int, dict[str, Any]] = {}
+        for envelope in self.events():
+            if envelope.type == "epoch":
+                epochs[envelope.data["epoch"]] = envelope.data
+        return [epochs[number] for number in sorted(epochs)]
+
+    def metrics(self) -> dict[str, Any]:
+        """How it went: steps, losses, the metrics of the last and of the best epoch, and what ended it.
+
+        Raises:
+            NotFound: the run has not ended; `events` tells how it stands.
+        """
+        self._refresh()
+        if "metrics" not in self._facts:
+            raise NotFound(f"{self.id} has no metrics yet: it is {self.state}; call wait() first")
+        metrics: dict[str, Any] = self._facts["metrics"]
+        return metrics
+
+    def summary(self) -> dict[str, Any]:
+        """One row about the run, for lists."""
+        state, config = self.state, self._facts["config"]
+        row = {
+            "id": self.id,
+            "state": state,
+            "data": self._facts["data"]["name"],
+            "model": config["model"]["name"],
+            "strategy": config["strategy"]["name"],
+            "workers": config["workers"],
+            "created": self._facts["created"],
+        }
+        return {**row, "metrics": self._facts.get("metrics"), "message": self._facts.get("message")}
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the learning curve. The file's ending says the format."""
+        from aimass.models.tasks import build_task
+        from aimass.training.plot import plot_history
+
+        primary = build_task(self._facts["data"]["task"]).primary[0]
+        config = self._facts["config"]
+        title = f"{self._facts['data']['name']}: {config['model']['name']} by {config['strategy']['name']}, {config['workers']} workers"
+        return plot_history(self.history(), Path(path), title, primary)
+
+    @property
+    def model(self) -> Model:
+        """The result. Waits for the run to end."""
+        self.wait()
+        if self._model is None:
+            from aimass.models.model import Model
+
+            if not (self.folder / "model").is_dir():
+                raise NotFound(f"{self.id} left no model: it is {self.state}; resume it with `aimass train --resume {self.id}`")
+            self._model = Model.load(self.folder / "model", module=self._module)
+        return self._model
+
+    # ------------------------------------------------------------------------------------------------------- control
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait for the end.
+
+        Args:
+            timeout: seconds to wait at most; the run goes on after that.
+
+        Raises:
+            AimassError: what ended it, if it failed.
+            Cancelled: Ctrl-C; the run was stopped in good order and can be resumed.
+            TimeoutError: it has not ended in time.
+        """
+        thread = self._thread
+        if thread is None:
+            return self
+        try:
+            thread.join(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            thread.join()
+            raise Cancelled(f"stopped at a whole checkpoint; go on with: aimass train --resume {self.id}") from None
+        if thread.is_alive():
+            raise TimeoutError(f"{self.id} has not ended within {timeout:g} s; it goes on")
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def cancel(self) -> None:
+        """Ask it to stop: the batches under way are finished, a checkpoint is written. `wait` waits for that."""
+        if self._trainer is not None:
+            self._trainer.cancel()
+
+    def resume(self, **changes: Any) -> Run:
+        """Go on from the newest checkpoint, with other settings if need be, such as `epochs=20` or `workers=4`."""
+        from aimass.training.train import resume
+
+        return resume(self.id, data=self._data, model=self._module, home=self.folder.parent.parent, **changes)
+
+    def start(self, *, resume: bool = False) -> None:
+        """Begin, in a thread of this process. The caller has set `_data`, and `_module` for a custom model."""
+        from aimass.training.trainer import Trainer
+
+        assert self._data is not None, "a run starts with its data"
+        log = EventLog(self.folder / "events.jsonl", self.id)
+        self._trainer = Trainer(self.config, self._data, self.folder, log.append, module=self._module, resume=resume)
+        self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, log), name=self.id, daemon=True)
+        _active.add(self)
+        self._thread.start()
+
+    def _carry_out(self, trainer: Trainer, log: EventLog) -> None:
+        try:
+            with log:
+                try:
+                    reason, message = trainer.run()
+                    self._keep_model(trainer)
+                    self._end(trainer, log.append, "cancelled" if reason == "cancelled" else "succeeded", reason, message)
+                except BaseException as error:  # noqa: BLE001 - it is raised again by wait()
+                    self._error = _explained(error)
+                    self._end(trainer, log.append, "failed", "failed", str(self._error))
+        except BaseException as error:  # noqa: BLE001 - not even the end could be written down
+            self._error = self._error or error
+            self._facts = {**self._facts, "state": "failed", "message": str(self._error)}
+        finally:
+            _active.discard(self)
+
+    def _keep_model(self, trainer: Trainer) -> None:
+        from aimass.models.model import Model
+
+        assert self._data is not None, "a run has data while it runs"
+        config = self.config
+        self._model = Model(module=trainer.learner.module, encoder=self._data.encoder, task=trainer.learner.task, config=config.model)
+        self._model.save(self.folder / "model")
+
+    def _end(self, trainer: Trainer, tell: Any, state: str, reason: str, message: str) -> None:
+        metrics = _metrics_of(trainer, reason)
+        step = metrics.get("steps", 0)
+        self._note(state=state, reason=reason, message=message, metrics=metrics, ended=time.time())
+        tell(RunEnded(state=state, reason=reason, message=message, step=step, metrics=metrics))
+
+    def _note(self, **changes: Any) -> None:
+        if "pid" in changes:
+            changes["process_started"] = _process_start(changes["pid"])
+        self._facts = {**self._facts, **changes}
+        write_json(self.folder / "run.json", self._facts)
+
+    def _refresh(self) -> None:
+        if self._thread is None:
+            _ = self.state
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}: {self.state}>"
+
+
+def _metrics_of(trainer: Trainer, reason: str) -> dict[str, Any]:
+    if not hasattr(trainer, "rules"):
+        return {"reason": reason, "steps": 0}
+    last = trainer.rules.history[-1] if trainer.rules.history else None
+    best = trainer.best.epoch if trainer.best else None
+    elapsed_s = trainer.rules.elapsed_s
+    histogram = trainer.counters.staleness
+    while len(histogram) > 1 and not histogram[-1]:
+        histogram.pop()
+    return {
+        "reason": reason,
+        "steps": trainer.leases.committed_batches,
+        "epochs": round(trainer.leases.committed_batches / trainer.plan.batches_per_epoch, 3),
+        "elapsed_s": round(elapsed_s, 3),
+        "rows_per_s": round(trainer.counters.rows / max(elapsed_s, 1e-9), 1),
+        "train_loss": last["train_loss"] if last else None,
+        "validation": last["validation"] if last else {},
+        "best": {"epoch": best["epoch"], **best["validation"]} if best else {},
+        "staleness": histogram,
+        "workers_lost": trainer.counters.num_lost,
+        "gradients_refused": trainer.counters.num_refused,
+    }
+
+
+def _explained(error: BaseException) -> BaseException:
+    """What `wait` raises: our own errors as they are, and a full memory in words."""
+    if isinstance(error, AimassError):
+        return error
+    if isinstance(error, MemoryError):
+        return TrainingError("the memory is full; lower batch_size, use a smaller model, or fewer workers")
+    return error
+
+
+def _runs(home: Path | None) -> Path:
+    return (home or default_home()) / "runs"
+
+
+def _escape(name: str) -> str:
+    import glob
+
+    return glob.escape(name) or "?"
+
+
+def _process_start(pid: int) -> float | None:
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def _is_alive(pid: int | None, started: float | None) -> bool:
+    """Whether the process that drives a run is there, and is not another one with the same number."""
+    if pid is None:
+        return False
+    now = _process_start(pid)
+    return now is not None and (started is None or abs(now - started) < 1.0)
+
+
+@atexit.register
+def _wait_for_active() -> None:
+    """A script that ends without `wait` still gets what it asked for."""
+    for run in list(_active):
+        try:
+            run.wait()
+        except (AimassError, KeyboardInterrupt):
+            continue

@@ -1,0 +1,62 @@
+"""What a strategy is: the algorithm that turns batches into one trained vector, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aimass.core.config import Config
+from aimass.core.plugins import Kind
+
+if TYPE_CHECKING:
+    from aimass.training.worker import Worker
+
+STRATEGIES = Kind(name="strategy", package="aimass.training.strategies", group="aimass.strategies")
+
+
+class StrategyConfig(Config):
+    """The base of a strategy's settings."""
+
+    name: str
+
+
+class Strategy(ABC):
+    """One strategy. Starting, leases, evaluation, checkpoints and recovery belong to the trainer.
+
+    Args:
+        config: its settings.
+    """
+
+    config_class: ClassVar[type[StrategyConfig]]
+    needs_workers: ClassVar[int] = 0
+    """The least number of worker processes that it makes sense with."""
+    most_workers: ClassVar[int | None] = None
+    """The largest, or None for any."""
+
+    def __init__(self, config: StrategyConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def work(self, worker: Worker) -> None:
+        """What one worker does, from its first batch to its last."""
+
+
+def parse_strategy(value: Any) -> StrategyConfig:
+    """The settings of a strategy, from its name, an alias, or a mapping with `name`.
+
+    >>> parse_strategy("异步并行SGD").name
+    'async_sgd'
+    """
+    if isinstance(value, StrategyConfig):
+        return value
+    fields = dict(value) if isinstance(value, Mapping) else {"name": value}
+    fields["name"] = STRATEGIES.canonical(str(fields.get("name", "")))
+    strategy: type[Strategy] = STRATEGIES.load(fields["name"])
+    return strategy.config_class.parse(fields, "strategy.")
+
+
+def build_strategy(config: StrategyConfig) -> Strategy:
+    """The strategy that settings describe."""
+    strategy: type[Strategy] = STRATEGIES.load(config.name)
+    return strategy(config)

@@ -1,0 +1,176 @@
+"""`aimass.train`: one line from data to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aimass.core.config import nest
+from aimass.core.errors import DataError, UsageError
+from aimass.models.config import is_module
+from aimass.training.config import SHORTHANDS, TrainConfig
+from aimass.training.run import RUNNING, Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aimass.data.dataset import Dataset
+
+
+def train(data: Any, target: str | None = None, *, progress: bool | None = None, home: str | Path | None = None, **settings: Any) -> Run:
+    """Start training, and return the run at once.
+
+    Args:
+        data: what `aimass.data.load` gave, or anything that it takes.
+        target: the column to predict, where `data` is not loaded yet.
+        progress: show how it goes, and wait for the end. By default in a terminal only when `wait` is called.
+        home: where the run's folder goes; by default `AIMASS_HOME`, or `~/.aimass`.
+        settings: the fields of `TrainConfig`, such as `model="mlp"`, `strategy="async_sgd"`, `workers=2`, `optimizer="adam"`,
+            and for short `epochs`, `max_steps`, `tolerance`, `patience`, `budget` (all of `stop`) and `lr` (of `optimizer`).
+
+    Raises:
+        UsageError: a setting is unknown or out of range.
+        DataError, NotFound: the data cannot be read or trained on.
+
+    >>> import tempfile
+    >>> run = train("iris", epochs=2, home=tempfile.mkdtemp()).wait()
+    >>> run.metrics()["reason"], run.metrics()["steps"]
+    ('epochs', 8)
+    """
+    config, module = settle(settings)
+    if config.workers:
+        _warm_up()
+    dataset = _load(data, target)
+    check_data(config, dataset)
+    run = Run.create(config, dataset, module, None if home is None else Path(home))
+    run.start()
+    if progress:
+        from aimass.training.progress import follow
+
+        follow(run)
+    return run
+
+
+def resume(
+    name: str | Path,
+    *,
+    data: Any = None,
+    model: nn.Module | None = None,
+    progress: bool | None = None,
+    home: str | Path | None = None,
+    **changes: Any,
+) -> Run:
+    """Go on with a run that was cancelled, failed or was killed, from its newest checkpoint that is whole.
+
+    Args:
+        name: the run's id, the beginning of it, or its folder.
+        data: the data, where the run was not started from a file or a sample.
+        model: the module, where the run trains a custom one.
+        progress, home: as for `train`.
+        changes: settings to change, such as `epochs=20`; the model, the batch size and the seed stay.
+
+    Raises:
+        NotFound: there is no such run, or no checkpoint in it.
+        DataError: the data is not what the run was started on.
+    """
+    run = Run.open(name, None if home is None else Path(home))
+    if run.state == RUNNING:
+        raise UsageError(f"{run.id} is still running; stop it first")
+    fixed = sorted({"model", "batch_size", "seed"} & set(changes))
+    if fixed:
+        raise UsageError(f"{fixed[0]} cannot change in a run that goes on; start a new one")
+    config = _changed(run.config, changes)
+    if config.model.name == "custom" and model is None:  # type: ignore[attr-defined]
+        raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
+    if config.workers:
+        _warm_up()
+    dataset = _load_again(run, data)
+    check_data(config, dataset)
+    run._facts["config"] = config.model_dump(mode="json")
+    run._data, run._module = dataset, model
+    import os
+
+    run._note(state=RUNNING, pid=os.getpid())
+    run.start(resume=True)
+    if progress:
+        from aimass.training.progress import follow
+
+        follow(run)
+    return run
+
+
+def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:
+    """Read settings as people write them: names in full, dotted, or for short.
+
+    >>> config, _ = settle({"workers": 2, "epochs": 3, "optimizer": "sgd", "optimizer.lr": 0.5})
+    >>> config.strategy.name, config.stop.epochs, config.optimizer.lr
+    ('async_sgd', 3, 0.5)
+    """
+    module = settings.get("model")
+    plain = {SHORTHANDS.get(name, name): value if is_module(value) else deepcopy(value) for name, value in settings.items()}
+    return TrainConfig.parse(nest(plain)), module if is_module(module) else None
+
+
+def check_data(config: TrainConfig, data: Dataset) -> None:
+    """Refuse, before a process starts, what cannot work on this data."""
+    if config.stop.target is not None and not len(data.validation):
+        condition = config.stop.target_condition
+        if condition is not None and condition[0] != "train_loss":
+            raise UsageError(
+                f"stop.target={config.stop.target!r} needs validation rows, and the split has none; load with split=(0.8, 0.1, 0.1)"
+            )
+    if not len(data.train):
+        raise DataError("the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1)")
+
+
+def _changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    tree = config.model_dump(mode="json")
+    for name, value in nest({SHORTHANDS.get(name, name): deepcopy(value) for name, value in changes.items()}).items():
+        known = tree.get(name)
+        tree[name] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+    if "workers" in changes and "strategy" not in changes:
+        tree["strategy"] = tree["strategy"] if (config.workers > 0) == (int(changes["workers"]) > 0) else None
+    return TrainConfig.parse(tree)
+
+
+def _load(data: Any, target: str | None) -> Dataset:
+    from aimass.data import load
+    from aimass.data.dataset import Dataset
+
+    if not isinstance(data, Dataset):
+        return load(data, target)
+    if target is not None and target != data.target:
+        raise UsageError(
+            f"target={target!r} names a column, and the data was loaded with {data.target!r}; load it again with the other target. "
+            "A metric to stop at is stop={'target': 'accuracy>=0.97'}"
+        )
+    return data
+
+
+def _load_again(run: Run, data: Any) -> Dataset:
+    from aimass.data import load
+    from aimass.data.dataset import Dataset
+
+    known = run._facts["data"]
+    if isinstance(data, Dataset):
+        dataset = data
+    elif known["origin"] is None:
+        raise UsageError(f"{run.id} was trained on data from memory; resume it from Python: aimass.resume({run.id!r}, data=...)")
+    else:
+        origin = dict(known["origin"])
+        source = origin.pop("source") if data is None else data
+        origin.pop("source", None)
+        dataset = load(source, **origin)
+    if dataset.fingerprint != known["fingerprint"]:
+        raise DataError(f"{dataset.name} has changed since {run.id} was started on it; start a new run, or bring the old data back")
+    return dataset
+
+
+def _warm_up() -> None:
+    """Let the process that forks workers import torch while this one reads the data."""
+    from aimass.cluster.local import warm
+    from aimass.training.preload import PRELOAD
+
+    warm(PRELOAD)

@@ -1,0 +1,341 @@
+"""The loop. One run, from the first batch to the last, whatever its strategy.
+
+1. open     the model as one vector in the server's block, the leases, the checkpoint to go on from
+2. start    the workers, each with a slot; with `workers=0` the strategy runs in this process and calls `_between_steps`
+3. repeat   tend the workers; look at what has been committed; after each epoch evaluate and judge; save when due
+4. finish   stop the workers, evaluate, save, say what ended it
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from aimass.core.errors import TrainingError
+from aimass.models.tasks import build_task
+from aimass.parameters.layout import STOP
+from aimass.training import opening
+from aimass.training.checkpoint import Best, Checkpoint, Checkpoints
+from aimass.training.counters import Counters
+from aimass.training.events import CheckpointUnreadable, CheckpointWritten, EpochEnded, GradientRefused, Progress, RunStarted
+from aimass.training.leases import LeaseTable
+from aimass.training.rows import TrainingRows, share
+from aimass.training.stopping import StopRules
+from aimass.training.strategy import build_strategy
+from aimass.training.supervisor import Supervisor
+from aimass.training.worker import BUFFERED, Worker
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aimass.core.events import Event
+    from aimass.data.dataset import Dataset
+    from aimass.training.config import TrainConfig
+
+_LOOK_S = 0.05
+_PROGRESS_S = 0.5
+_REFUSED_IN_A_ROW = 50
+
+
+class Trainer:
+    """Trains one model.
+
+    Args:
+        config: the run's settings.
+        data: rows to train on, and to validate on.
+        folder: the run's.
+        tell: takes every event.
+        module: the caller's module, where the model is a custom one. It is copied.
+        resume: go on from the newest checkpoint in `folder`.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        folder: Path,
+        tell: Callable[[Event], object],
+        *,
+        module: nn.Module | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.config, self.data, self.folder, self.tell = config, data, folder, tell
+        self._module, self._resume = module, resume
+        self.best: Best | None = None
+        self._cancelled = threading.Event()
+        self._ended: tuple[str, str] | None = None
+        self._best_is_saved = True
+        self._supervisor: Supervisor | None = None
+
+    def cancel(self) -> None:
+        """Ask the run to stop after the batches under way. Any thread may call it."""
+        self._cancelled.set()
+
+    def run(self) -> tuple[str, str]:
+        """Train, and return the reason that ended it, with a sentence.
+
+        Raises:
+            AimassError: training could not go on. What was done is in the last checkpoint.
+        """
+        generator = torch.get_rng_state()
+        torch.manual_seed(self.config.seed)
+        try:
+            self._open()
+            self._train()
+            return self._finish()
+        finally:
+            torch.set_rng_state(generator)
+            self._close()
+
+    # ------------------------------------------------------------------------------------------------------- 1. open
+
+    def _open(self) -> None:
+        config = self.config
+        task = build_task(self.data.task)
+        self.learner = opening.open_learner(config, self.data, task, self._module)
+        self._checkpoints = Checkpoints(self.folder / "checkpoints", config.checkpoint.keep)
+        checkpoint = self._read_checkpoint() if self._resume else None
+        state = checkpoint.state if checkpoint else {}
+        self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
+        self.server = opening.open_server(config, self.learner, self.plan.total_batches)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self.leases = LeaseTable(self.server, self.plan, config.lease.timeout)
+        self.leases.release_all()
+        self.counters = Counters(self.server, state.get("counters"))
+        self.rules = StopRules(config.stop, task.primary, state.get("elapsed_s", 0.0), state.get("history", []))
+        self._evaluated = self.leases.epochs_done
+        self.leases.open(self._horizon())
+        self._measured = self._saved = time.monotonic()
+        self._measured_rows = self._epoch_rows = self.counters.rows
+        self._measured_loss = self._epoch_loss = self.counters.loss
+        self._refused = [0] * self.server.layout.num_slots
+        self._refused_since = (0, 0)
+        self.tell(
+            RunStarted(
+                data=self.data.name,
+                rows=len(self.data.train),
+                parameters=self.learner.manifest.num_parameters,
+                strategy=config.strategy.name,
+                workers=config.workers,
+                batches_per_epoch=self.plan.batches_per_epoch,
+                total_steps=self.plan.total_batches,
+                epochs=config.stop.num_epochs,
+                resumed_at_step=checkpoint.snapshot.clock if checkpoint else None,
+            )
+        )
+
+    def _read_checkpoint(self) -> Checkpoint:
+        checkpoint, unreadable = self._checkpoints.read_newest(self.learner.manifest)
+        for name, reason in unreadable:
+            self.tell(CheckpointUnreadable(name=name, reason=reason))
+        self.best = self._checkpoints.read_best(self.learner.manifest)
+        return checkpoint
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.server.restore(checkpoint.snapshot)
+        self.learner.set_float_buffers(checkpoint.floats)
+        self.learner.set_integer_buffers(checkpoint.integers)
+        if checkpoint.generator is not None and not self.config.workers:
+            torch.set_rng_state(checkpoint.generator)
+
+    # ------------------------------------------------------------------------------------------ 2. and 3. start, repeat
+
+    def _train(self) -> None:
+        encoded = self.data.train.encoded
+        if not self.config.workers:
+            worker = Worker(
+                learner=self.learner,
+                server=self.server,
+                leases=self.leases,
+                rows=TrainingRows.of(encoded),
+                clip=self.config.clip,
+                slot=0,
+            )
+            worker.after_step, worker.when_idle = self._between_steps, self._look
+            self._next_look = 0.0
+            build_strategy(self.config.strategy).work(worker)
+            return
+        self._rows, places = share(encoded)
+        orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self._module)
+        descriptors = [self.server.memory.descriptor, self._rows.descriptor]
+        everyone = [orders] * self.config.workers
+        self._supervisor = Supervisor(everyone, descriptors, self.server, self.leases, self.folder / "logs", self.tell)
+        self._supervisor.num_lost = self.counters.num_lost
+        self._supervisor.start()
+        while self._ended is None and not self.leases.is_done:
+            self._supervisor.tend(_LOOK_S)
+            self._look()
+
+    def _between_steps(self) -> None:
+        """With `workers=0`: what the loop does, between two batches, and rarely enough not to be felt."""
+        if time.monotonic() >= self._next_look:
+            self._look()
+            self._next_look = time.monotonic() + _LOOK_S
+
+    def _look(self) -> None:
+        """See what has been committed, and act on it."""
+        if self._cancelled.is_set():
+            self._end("cancelled", "it was asked to stop")
+        elif out := self.rules.out_of_time():
+            self._end(*out)
+        self._watch_refusals()
+        if time.monotonic() - self._measured >= _PROGRESS_S:
+            self._measure()
+        if self.leases.epochs_done > self._evaluated:
+            self._evaluated = self.leases.epochs_done
+            self._end_epoch(self._evaluated)
+            self.leases.extend(self._horizon())
+        if time.monotonic() - self._saved >= self.config.checkpoint.every:
+            self._save()
+
+    def _horizon(self) -> int:
+        """Up to which lease workers may go: one process waits for each epoch's evaluation, several run one epoch ahead of it."""
+        ahead = 2 if self.config.workers else 1
+        return (self._evaluated + ahead) * self.plan.leases_per_epoch
+
+    def _end(self, reason: str, message: str) -> None:
+        self._ended = self._ended or (reason, message)
+        self.server.words[STOP] = 1
+
+    def _watch_refusals(self) -> None:
+        for slot, seen in enumerate(self._refused):
+            self._refused[slot] = self.counters.refused(slot)
+            if self._refused[slot] > seen:
+                self.tell(GradientRefused(worker=slot, count=self._refused[slot] - seen))
+        clock, before = self._refused_since
+        if self.server.clock != clock:
+            self._refused_since = self.server.clock, sum(self._refused)
+        elif sum(self._refused) - before >= _REFUSED_IN_A_ROW:
+            raise TrainingError(
+                f"the last {sum(self._refused) - before} gradients held NaN or infinity and were refused; "
+                "lower optimizer.lr, set clip.norm, or look for extreme values in the data"
+            )
+
+    def _measure(self) -> None:
+        now, rows, loss = time.monotonic(), self.counters.rows, self.counters.loss
+        new = rows - self._measured_rows
+        self.tell(
+            Progress(
+                step=self.leases.committed_batches,
+                epoch=round(self.leases.committed_batches / self.plan.batches_per_epoch, 4),
+                rows=rows,
+                rows_per_s=round(new / max(now - self._measured, 1e-9), 1),
+                workers=self._supervisor.num_alive if self._supervisor else 1,
+                loss=(loss - self._measured_loss) / new if new else None,
+            )
+        )
+        self._measured, self._measured_rows, self._measured_loss = now, rows, loss
+
+    # ---------------------------------------------------------------------------------------------- epochs and saving
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
+        self._pull_model()
+        rows, loss, elapsed_s = self.counters.rows, self.counters.loss, self.rules.elapsed_s
+        new = rows - self._epoch_rows
+        event = EpochEnded(
+            epoch=epoch,
+            step=self.leases.committed_batches,
+            train_loss=(loss - self._epoch_loss) / new if new else None,
+            validation=self._validate(),
+            rows_per_s=round(rows / max(elapsed_s, 1e-9), 1),
+            elapsed_s=round(elapsed_s, 4),
+        )
+        entry = {**asdict(event), "is_best": self.rules.is_best(asdict(event))}
+        self.rules.history.append(entry)
+        self._epoch_rows, self._epoch_loss = rows, loss
+        self.tell(EpochEnded(**entry))
+        if entry["is_best"]:
+            floats, integers = self.learner.float_buffers(), self.learner.integer_buffers()
+            self.best = Best(parameters=self.learner.parameters.clone(), floats=floats, integers=integers, epoch=entry)
+            self._best_is_saved = False
+        if stop := self.rules.judge():
+            self._end(*stop)
+
+    def _validate(self) -> dict[str, float]:
+        if not len(self.data.validation):
+            return {}
+        found = self.learner.evaluate(self.data.validation.encoded)
+        return {name: value for name, value in found.items() if isfinite(value)}
+
+    def _pull_model(self) -> None:
+        """Bring p, and the workers' buffers averaged by rows, into this process's module."""
+        self.server.pull(self.learner.parameters)
+        self.learner.refresh()
+        layout, words = self.server.layout, self.server.words
+        if self._supervisor is None or not layout.num_buffers:
+            return
+        weights = [float(words[layout.slot(slot) + BUFFERED]) for slot in range(layout.num_slots)]
+        if sum(weights):
+            parts = [self.server.buffers(slot) * (weight / sum(weights)) for slot, weight in enumerate(weights)]
+            self.learner.set_float_buffers(torch.stack(parts).sum(0))
+        known = self.learner.integer_buffers()
+        newest = {name: torch.tensor(values, dtype=known[name].dtype) for name, values in self._supervisor.integers.items()}
+        self.learner.set_integer_buffers({**known, **newest})
+
+    def _save(self) -> None:
+        """Write the state of now; and the best epoch, where that is newer than the one on disk."""
+        snapshot = self.server.snapshot(self._supervisor.tend_deaths if self._supervisor else None)
+        self._pull_model()
+        if self._supervisor is not None:
+            self.counters.num_lost = self._supervisor.num_lost
+        checkpoint = Checkpoint(
+            snapshot=snapshot,
+            floats=self.learner.float_buffers(),
+            integers=self.learner.integer_buffers(),
+            state={
+                "history": self.rules.history,
+                "elapsed_s": self.rules.elapsed_s,
+                "batches_per_lease": self.plan.batches_per_lease,
+                "counters": self.counters.state(),
+            },
+            generator=None if self.config.workers else torch.get_rng_state(),
+        )
+        name = self._checkpoints.write(checkpoint, self.learner.manifest)
+        if self.best is not None and not self._best_is_saved:
+            self._checkpoints.write_best(self.best, self.learner.manifest)
+            self._best_is_saved = True
+        self.tell(CheckpointWritten(step=snapshot.clock, name=name))
+        self._saved = time.monotonic()
+
+    # ----------------------------------------------------------------------------------------------------- 4. finish
+
+    def _finish(self) -> tuple[str, str]:
+        """Let the workers leave, evaluate what is there, save it, and say what ended the run."""
+        self.server.words[STOP] = 1
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        self._watch_refusals()
+        self._measure()
+        if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
+            self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
+        self._save()
+        if self.config.stop.patience is not None and self.best is not None:
+            self.learner.parameters.copy_(self.best.parameters)
+            self.learner.set_float_buffers(self.best.floats)
+            self.learner.set_integer_buffers(self.best.integers)
+        return self._ended or self._natural_end()
+
+    def _natural_end(self) -> tuple[str, str]:
+        steps = self.leases.committed_batches
+        if steps == self.config.stop.max_steps:
+            return "max_steps", f"all {steps:,} steps are done"
+        return "epochs", f"all {self.config.stop.num_epochs} epochs are done"
+
+    def _close(self) -> None:
+        """Leave nothing behind: no process, no descriptor, no memory but the model's own."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+            self._rows.close()
+        if hasattr(self, "server"):
+            parameters = self.learner.parameters.clone()
+            self.learner.bind(parameters, torch.zeros_like(parameters), copy_module=False)
+            self.server.memory.close()

@@ -1,0 +1,194 @@
+"""One worker: it takes leases, hands batches to its strategy, and counts what was done. It runs in a process of its own, or with
+`workers=0` in the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aimass.core.memory import SharedMemory
+from aimass.models.config import build_module
+from aimass.models.learner import Learner
+from aimass.models.tasks import build_task
+from aimass.optim.clipping import clip_
+from aimass.optim.config import ClipConfig, ScheduleConfig
+from aimass.optim.schedules import factor
+from aimass.optim.update import build_update
+from aimass.parameters.base import Ticket
+from aimass.parameters.layout import SLOT_FREE, STOP, Layout
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.leases import Lease, LeasePlan, LeaseTable
+from aimass.training.rows import Place, TrainingRows, slice_batch
+from aimass.training.strategy import build_strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from aimass.cluster.base import Context
+    from aimass.data.batch import Batch
+    from aimass.training.config import TrainConfig
+
+STEPS, ROWS, LOSS, BUFFERED = range(SLOT_FREE, SLOT_FREE + 4)
+"""A worker's own words in its slot: steps, rows, the sum of loss times rows (a double), rows behind its buffers."""
+
+_IDLE_S = 0.001
+_IDLE_PATIENCE = 0.02
+
+
+@dataclass(kw_only=True)
+class Orders:
+    """Everything that a worker process needs to know. It comes over the inherited pipe."""
+
+    config: TrainConfig
+    task: str
+    num_numbers: int
+    cardinalities: tuple[int, ...]
+    num_outputs: int
+    module: nn.Module | None
+    layout: Layout
+    plan: LeasePlan
+    places: list[Place]
+    slot: int
+    buffers: Tensor | None = None
+    integers: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Worker:
+    """What a strategy works with.
+
+    Attributes:
+        learner: the module; its `parameters` are this worker's copy of p.
+        server: where p lives.
+        slot: which worker this is, from 0.
+    """
+
+    def __init__(
+        self, *, learner: Learner, server: SharedMemoryServer, leases: LeaseTable, rows: TrainingRows, clip: ClipConfig, slot: int
+    ) -> None:
+        self.learner, self.server, self.slot = learner, server, slot
+        self._leases, self._rows, self._clip = leases, rows, clip
+        self._words, self._at = server.words, server.layout.slot(slot)
+        self._reals = server.memory.view[: 8 * server.layout.num_words].cast("d")
+        self._batch_rows = 0
+        self._clips = clip.norm is not None or clip.value is not None
+        self.after_step: Callable[[], None] | None = None
+        self.when_idle: Callable[[], None] = self._nap
+        self.when_leased: Callable[[], None] | None = None
+        self._naps = 0
+
+    def batches(self) -> Iterator[Batch]:
+        """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
+        while not self._words[STOP]:
+            lease = self._leases.claim(self.slot)
+            if lease is not None:
+                self._naps = 0
+                yield from self._batches_of(lease)
+                self._publish_buffers()
+                if self.when_leased is not None:
+                    self.when_leased()
+            elif self._leases.is_done:
+                return
+            else:
+                self.when_idle()
+
+    def gradient(self, batch: Batch) -> tuple[float, Tensor]:
+        """The loss of a batch, and its gradient, clipped as the run is set."""
+        loss, gradient = self.learner.gradient(batch)
+        if self._clips:
+            clip_(gradient, self._clip)
+        return loss, gradient
+
+    def report(self, *, loss: float) -> None:
+        """Count the batch that was just done, and its mean loss."""
+        at = self._at
+        self._words[at + STEPS] += 1
+        self._words[at + ROWS] += self._batch_rows
+        if math.isfinite(loss):
+            self._reals[at + LOSS] += loss * self._batch_rows
+        if self.after_step is not None:
+            self.after_step()
+
+    def _batches_of(self, lease: Lease) -> Iterator[Batch]:
+        plan, leases, server = self._leases.plan, self._leases, self.server
+        size, first = plan.batch_size, lease.committed
+        everything = self._rows.take(torch.from_numpy(plan.rows(lease.number)[first * size :]))
+        num_rows = len(everything["rows"])
+        for number in range(first, lease.num_batches):
+            start = (number - first) * size
+            stop = min(start + size, num_rows)
+            self._batch_rows = stop - start
+            server.ticket = Ticket(lease.cell, lease.epoch, number + 1)
+            yield slice_batch(everything, start, stop)
+            if self._words[STOP] or not leases.holds(lease):
+                return
+            leases.renew(lease.cell)
+
+    def _publish_buffers(self) -> None:
+        if self.server.layout.num_buffers:
+            self.server.buffers(self.slot).copy_(self.learner.float_buffers())
+            self._words[self._at + BUFFERED] = self._words[self._at + ROWS]
+
+    def _nap(self) -> None:
+        self._naps += 1
+        time.sleep(min(_IDLE_S * (1 + self._naps / 10), _IDLE_PATIENCE))
+
+
+def rate_of(learning_rate: float, schedule: ScheduleConfig, total_steps: int | None) -> Callable[[int], float]:
+    """The learning rate as a function of the steps taken before."""
+    if schedule.name == "constant" and not schedule.warmup_steps:
+        return lambda step: learning_rate
+    return lambda step: learning_rate * factor(schedule, step, total_steps)
+
+
+def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemoryServer:
+    """A worker's handle on the parameter server."""
+    config = orders.config
+    return SharedMemoryServer(
+        SharedMemory.attach(descriptor),
+        orders.layout,
+        build_update(config.optimizer),
+        rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches),
+        [config.optimizer.weight_decay_of(group.name) for group in learner.manifest.groups],
+        orders.slot,
+        atomic=getattr(config.strategy, "atomic", True),
+    )
+
+
+def main(context: Context) -> None:
+    """What a worker process runs."""
+    orders: Orders = context.payload
+    config = orders.config
+    torch.manual_seed(config.seed * 1_000_003 + orders.slot + 1)
+    module = orders.module or build_module(config.model, orders.num_numbers, orders.cardinalities, orders.num_outputs)
+    learner = Learner(module, build_task(orders.task), device=config.device)
+    server = _attach(orders, learner, context.descriptors[0])
+    learner.bind(torch.empty_like(learner.parameters), server.gradient, copy_module=False)
+    if orders.buffers is not None:
+        learner.set_float_buffers(orders.buffers)
+    if orders.integers:
+        learner.set_integer_buffers(orders.integers)
+    worker = Worker(
+        learner=learner,
+        server=server,
+        leases=LeaseTable(server, orders.plan, config.lease.timeout),
+        rows=TrainingRows.attach(context.descriptors[1], orders.places),
+        clip=config.clip,
+        slot=orders.slot,
+    )
+    worker.when_leased = lambda: _tell(context.connection, learner)
+    build_strategy(config.strategy).work(worker)
+
+
+def _tell(connection: Connection, learner: Learner) -> None:
+    """Wake the driver: a lease is done. Counters that are no averages go along."""
+    integers = {name: values.tolist() for name, values in learner.integer_buffers().items()}
+    message: dict[str, Any] = {"leased": True, **({"integers": integers} if integers else {})}
+    connection.send_bytes(json.dumps(message).encode())

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -83,6 +84,19 @@ def test_a_data_set_travels_to_another_process():
     assert again.fingerprint == data.fingerprint
     assert again.encoder == data.encoder
     assert np.array_equal(again.test.encoded.numbers, data.test.encoded.numbers)
+
+
+def test_a_data_set_from_a_file_or_a_sample_says_how_to_load_it_again(tmp_path, monkeypatch):
+    (tmp_path / "rows.csv").write_text("x,y\n" + "".join(f"{number},{number % 3}\n" for number in range(40)) + "?,1\n")
+    monkeypatch.chdir(tmp_path)
+    data = load("rows.csv", "y", schema={"y": "categorical"}, split=(0.6, 0.2, 0.2), seed=4, missing=["?"])
+    monkeypatch.chdir("/")
+    again = json.loads(json.dumps(data.origin))
+    assert again["source"] == str(tmp_path / "rows.csv")
+    assert load(**again).fingerprint == data.fingerprint
+    sample = load("wine", stratify=False, seed=3)
+    assert load(**sample.origin).fingerprint == sample.fingerprint
+    assert load(COLUMNS, "y").origin is None
 
 
 def test_shown_to_a_person():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,7 @@ def load(
     Dataset(wine: 142 + 18 + 18 rows, 13 inputs, multiclass target 'target')
     """
     fractions, rules = check_fractions(split), Missing(missing)
+    asked = {"task": task, "split": list(fractions), "stratify": stratify, "seed": seed, "weight": weight, "missing": list(rules.extra)}
     # 1. Read the source; tell what each column is, and what is to be predicted.
     raw = open_source(source)
     if raw.table.num_rows < 2:
@@ -102,28 +104,8 @@ def load(
         fingerprint=fingerprint(table, found, settings),
         table=table,
         notes=_notes(rows, fractions),
-        origin=_origin(
-            source,
-            {
-                "target": target,
-                "schema": dict(overrides(schema, list(raw.table.column_names))),
-                "task": task,
-                "split": list(fractions),
-                "stratify": stratify,
-                "seed": seed,
-                "weight": weight,
-                "missing": list(rules.extra),
-            },
-        ),
+        origin=_origin(source, {"target": target, "schema": schema.kinds if isinstance(schema, Schema) else dict(schema or {}), **asked}),
     )
-
-
-def _origin(source: Any, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """How to load the same data again, where it came from a file or a sample."""
-    if not isinstance(source, str | Path):
-        return None
-    path = Path(source).expanduser()
-    return {"source": str(path.resolve()) if path.exists() else str(source), **settings}
 
 
 def read_rows(source: Any, encoder: Encoder, *, need_target: bool) -> Rows:
@@ -229,6 +211,14 @@ def _check_inputs(raw: Raw, found: Schema, table: pa.Table, encoder: Encoder, tr
         raise DataError(f"{raw.name} has no column to learn from besides the target{because}; add columns, or say their kinds with schema=")
     if encoder.weight is not None and not weights_of(encoder.weight, table.column(encoder.weight), raw.places)[train].any():
         raise DataError(f"the weight {encoder.weight!r} is 0 in every training row; give some rows a weight above 0")
+
+
+def _origin(source: Any, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments that load the same data again, where they come from a file or a sample."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = Path(source).expanduser()
+    return {"source": str(path.resolve()) if path.is_file() else str(source), **asked}
 
 
 def _stratified(stratify: bool | None, task: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
-from aimass.training import worker as worker_module
+from aimass.training import worker
 from aimass.training.events import LeaseReassigned, WorkerLost, WorkerStarted, WorkerStopped
 from aimass.training.preload import PRELOAD
 
@@ -128,7 +128,7 @@ class Supervisor:
         seat.announced, seat.progress, seat.moved = False, (), time.monotonic()
         log = self._folder / f"worker-{slot}.log"
         orders = replace(seat.orders, slot=slot)
-        seat.process = self.cluster.start(f"worker {slot}", worker_module.main, orders, self._descriptors, log)
+        seat.process = self.cluster.start(f"worker {slot}", worker.main, orders, self._descriptors, log)
 
     def _listen(self, slot: int, process: Process) -> None:
         for message in self.cluster.messages(process):

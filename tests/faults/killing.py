@@ -1,0 +1,117 @@
+"""A worker that kills itself at chosen moments of a push, with integer-valued updates whose sum shows every batch.
+
+It runs the real worker on the real server; only the gradient and the update are replaced, and a SIGKILL is aimed.
+"""
+
+import os
+import random
+import signal
+import time
+
+import torch
+
+from aimass.optim.update import Update
+from aimass.parameters.layout import SLOT_FREE, Layout
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training import worker
+
+POINTS = ("in p", "in first", "in second", "before shard", "between shards", "before commit", "after commit", "in claim", "anywhere")
+KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed, at most how often, and where
+QUOTA = SLOT_FREE + 9
+WHERE = SLOT_FREE + 10
+
+small_layout = dict(shard_size=96, chunk_size=20)
+
+
+class IntegerUpdate(Update):
+    """p ← p + g, first ← first + g, second ← second + 2 g: exact, and the same in any order."""
+
+    states = ("first", "second")
+
+    def __init__(self):
+        self.reached = lambda point: None
+
+    def apply(self, p, gradient, states, step, lr, weight_decay):
+        half = len(p) // 2
+        for name, target, factor in (("in p", p, 1), ("in first", states[0], 1), ("in second", states[1], 2)):
+            target[:half] += factor * gradient[:half]
+            self.reached(name)
+            target[half:] += factor * gradient[half:]
+
+
+def integer_gradient(rows, length):
+    """A gradient that depends on which rows are in the batch: integers from 0 to 6, shape (length,)."""
+    return ((int(rows.sum()) * 31 + torch.arange(length)) % 7).float()
+
+
+class KillingServer(SharedMemoryServer):
+    """Dies once, at the n-th time that a chosen point is reached."""
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.update.reached = self.reached
+        at = self.layout.slot(self.slot)
+        generator = random.Random(time.monotonic_ns())
+        self._left = generator.randint(3, 25) if self.words[at + KILLS] < self.words[at + QUOTA] else -1
+        self._point = generator.choice(POINTS)
+        self._locked = 0
+        if self._left > 0 and self._point == "anywhere":
+            self._alarm(generator.random() * 0.02)
+
+    def _alarm(self, delay_s):
+        """SIGKILL at a random moment, by a timer that no Python code can put off."""
+        pid, at = os.getpid(), self.layout.slot(self.slot)
+        self.words[at + KILLS] += 1
+        self.words[at + WHERE + POINTS.index("anywhere")] += 1
+        if os.fork() == 0:
+            time.sleep(0.03 + delay_s)
+            os.kill(pid, signal.SIGKILL)
+            os._exit(0)
+
+    def reached(self, point):
+        if point != self._point or self._left < 0:
+            return
+        self._left -= 1
+        if self._left == 0:
+            at = self.layout.slot(self.slot)
+            self.words[at + KILLS] += 1
+            self.words[at + WHERE + POINTS.index(point)] += 1
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _apply(self, shard, slot):
+        self.reached("before shard" if shard.index == 0 else "between shards")
+        super()._apply(shard, slot)
+
+    def _commit(self, slot):
+        self.reached("before commit")
+        super()._commit(slot)
+        self.reached("after commit")
+
+
+class KillingTable(worker.LeaseTable):
+    def _take(self, index, slot):
+        if isinstance(self.server, KillingServer):
+            self.server.reached("in claim")
+        return super()._take(index, slot)
+
+
+class IntegerLearner(worker.Learner):
+    def gradient(self, batch):
+        self.gradient_vector.copy_(integer_gradient(batch["rows"], len(self.gradient_vector)))
+        return 1.0, self.gradient_vector
+
+
+def main(context):
+    """The worker's entry, run in the forked process."""
+    worker.SharedMemoryServer = KillingServer
+    worker.LeaseTable = KillingTable
+    worker.Learner = IntegerLearner
+    worker.build_update = lambda config: IntegerUpdate()
+    worker_main(context)
+
+
+worker_main = worker.main
+
+
+def layout(**plan):
+    return Layout(**plan, **small_layout)

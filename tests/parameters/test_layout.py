@@ -1,0 +1,45 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass.parameters.layout import Layout
+
+
+@given(
+    num_parameters=st.integers(1, 5000),
+    cut=st.floats(0, 1),
+    shard_size=st.integers(1, 900),
+    chunk_size=st.integers(1, 300),
+    num_slots=st.integers(1, 5),
+    num_states=st.integers(0, 3),
+)
+def test_chunks_cover_p_once_and_no_two_regions_meet(num_parameters, cut, shard_size, chunk_size, num_slots, num_states):
+    boundary = int(num_parameters * cut)
+    groups = tuple((a, b) for a, b in ((0, boundary), (boundary, num_parameters)) if a < b)
+    layout = Layout(
+        num_parameters=num_parameters,
+        groups=groups,
+        states=tuple("abc"[:num_states]),
+        num_slots=num_slots,
+        num_buffers=3,
+        shard_size=shard_size,
+        chunk_size=chunk_size,
+    )
+    at = 0
+    for shard in range(layout.num_shards):
+        for start, stop, group in layout.chunks(shard):
+            assert start == at
+            assert 0 < stop - start <= chunk_size
+            assert groups[group][0] <= start < stop <= groups[group][1]
+            at = stop
+    assert at == num_parameters
+
+    vector, undo = 4 * num_parameters, 4 * layout.undo_size
+    regions = [(0, 8 * layout.num_words)]
+    regions += [(layout.vector_offset(i), vector) for i in range(1 + num_states)]
+    regions += [(layout.gradient_offset(slot), vector) for slot in range(num_slots)]
+    regions += [(layout.undo_offset(slot, row), undo) for slot in range(num_slots) for row in range(1 + num_states)]
+    regions += [(layout.buffers_offset(slot), 12) for slot in range(num_slots)]
+    regions.sort()
+    ends = [start + size for start, size in regions]
+    assert all(end <= start for end, (start, _) in zip(ends, regions[1:], strict=False))
+    assert ends[-1] <= layout.size_bytes

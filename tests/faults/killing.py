@@ -20,7 +20,7 @@ KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed, at most 
 QUOTA = SLOT_FREE + 9
 WHERE = SLOT_FREE + 10
 
-small_layout = dict(shard_size=96, chunk_size=20)
+small_layout = {"shard_size": 96, "chunk_size": 20}
 
 
 class IntegerUpdate(Update):

@@ -5,13 +5,13 @@ import os
 import numpy as np
 import pytest
 import torch
+from faults import killing
 
 import aimass
 from aimass.parameters.layout import SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
 from aimass.training import worker as worker_module
 from aimass.training.train import settle
-from faults import killing
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "40"))
 NUM_WORKERS = 2
@@ -44,7 +44,9 @@ def expected_sum(run, length):
 
 @pytest.mark.soak
 def test_every_batch_counts_once_however_workers_die(data, integer_run, tmp_path, monkeypatch):
-    config, _ = settle(dict(model={"name": "mlp", "hidden": [24, 8]}, workers=NUM_WORKERS, epochs=2 * NUM_KILLS, batch_size=64, seed=1))
+    config, _ = settle(
+        {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": NUM_WORKERS, "epochs": 2 * NUM_KILLS, "batch_size": 64, "seed": 1}
+    )
     events = []
     run = trainer.Trainer(config, data, tmp_path, events.append)
     opened = trainer.Trainer._open

@@ -6,7 +6,6 @@ import atexit
 import json
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -156,7 +155,7 @@ class LocalCluster(Cluster):
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._server.is_ready and not self._server.is_gone:
-            if not select.select([self._server.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not connections.wait([self._server.socket], max(0.0, deadline - time.monotonic())):
                 raise TrainingError(
                     f"the process that starts workers did not answer within {_START_TIMEOUT_S:.0f} s; is the machine overloaded?"
                 )
@@ -171,7 +170,7 @@ class LocalCluster(Cluster):
             os.read(self.wake_reader, 4096)
         if self._server.socket in ready:
             self._take(self._server.receive())
-            while not self._server.is_gone and select.select([self._server.socket], [], [], 0)[0]:
+            while not self._server.is_gone and connections.wait([self._server.socket], 0):
                 self._take(self._server.receive())
         if self._server.is_gone:
             self._bury_all()
@@ -230,7 +229,7 @@ class LocalCluster(Cluster):
         for worker, process in self._processes.items():
             pidfd = self._pidfds.pop(worker, None)
             if pidfd is not None:
-                select.select([pidfd], [], [], 5.0)
+                connections.wait([pidfd], 5.0)
                 os.close(pidfd)
             if process.exit_status is None:
                 process.exit_status = -signal.SIGKILL

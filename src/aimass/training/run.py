@@ -255,10 +255,9 @@ class Run:
         self._model.save(self.folder / "model")
 
     def _end(self, trainer: Trainer, tell: Any, state: str, reason: str, message: str) -> None:
-        metrics = _metrics_of(trainer, reason)
-        step = metrics.get("steps", 0)
+        metrics = {"reason": reason, **trainer.summary}
         self._note(state=state, reason=reason, message=message, metrics=metrics, ended=time.time())
-        tell(RunEnded(state=state, reason=reason, message=message, step=step, metrics=metrics))
+        tell(RunEnded(state=state, reason=reason, message=message, step=metrics["steps"], metrics=metrics))
 
     def _note(self, **changes: Any) -> None:
         if "pid" in changes:
@@ -272,30 +271,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.state}>"
-
-
-def _metrics_of(trainer: Trainer, reason: str) -> dict[str, Any]:
-    if not hasattr(trainer, "rules"):
-        return {"reason": reason, "steps": 0}
-    last = trainer.rules.history[-1] if trainer.rules.history else None
-    best = trainer.best.epoch if trainer.best else None
-    elapsed_s = trainer.rules.elapsed_s
-    histogram = trainer.counters.staleness
-    while len(histogram) > 1 and not histogram[-1]:
-        histogram.pop()
-    return {
-        "reason": reason,
-        "steps": trainer.leases.committed_batches,
-        "epochs": round(trainer.leases.committed_batches / trainer.plan.batches_per_epoch, 3),
-        "elapsed_s": round(elapsed_s, 3),
-        "rows_per_s": round(trainer.counters.rows / max(elapsed_s, 1e-9), 1),
-        "train_loss": last["train_loss"] if last else None,
-        "validation": last["validation"] if last else {},
-        "best": {"epoch": best["epoch"], **best["validation"]} if best else {},
-        "staleness": histogram,
-        "workers_lost": trainer.counters.num_lost,
-        "gradients_refused": trainer.counters.num_refused,
-    }
 
 
 def _explained(error: BaseException) -> BaseException:

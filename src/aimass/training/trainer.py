@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from aimass.core.errors import TrainingError
-from aimass.models.tasks import build_task
+from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.checkpoint import Best, Checkpoint, Checkpoints
@@ -69,6 +69,7 @@ class Trainer:
         self.config, self.data, self.folder, self.tell = config, data, folder, tell
         self._module, self._resume = module, resume
         self.best: Best | None = None
+        self.summary: dict[str, Any] = {"steps": 0}
         self._cancelled = threading.Event()
         self._ended: tuple[str, str] | None = None
         self._best_is_saved = True
@@ -92,13 +93,15 @@ class Trainer:
             return self._finish()
         finally:
             torch.set_rng_state(generator)
+            if hasattr(self, "rules"):
+                self.summary = self._summarise()
             self._close()
 
     # ------------------------------------------------------------------------------------------------------- 1. open
 
     def _open(self) -> None:
         config = self.config
-        task = build_task(self.data.task)
+        task = task_of(self.data.encoder)
         self.learner = opening.open_learner(config, self.data, task, self._module)
         self._checkpoints = Checkpoints(self.folder / "checkpoints", config.checkpoint.keep)
         checkpoint = self._read_checkpoint() if self._resume else None
@@ -329,6 +332,26 @@ class Trainer:
         if steps == self.config.stop.max_steps:
             return "max_steps", f"all {steps:,} steps are done"
         return "epochs", f"all {self.config.stop.num_epochs} epochs are done"
+
+    def _summarise(self) -> dict[str, Any]:
+        """How it went, as JSON."""
+        last = self.rules.history[-1] if self.rules.history else {"train_loss": None, "validation": {}}
+        elapsed_s = self.rules.elapsed_s
+        staleness = self.counters.staleness
+        while len(staleness) > 1 and not staleness[-1]:
+            staleness.pop()
+        return {
+            "steps": self.leases.committed_batches,
+            "epochs": round(self.leases.committed_batches / self.plan.batches_per_epoch, 3),
+            "elapsed_s": round(elapsed_s, 3),
+            "rows_per_s": round(self.counters.rows / max(elapsed_s, 1e-9), 1),
+            "train_loss": last["train_loss"],
+            "validation": last["validation"],
+            "best": {"epoch": self.best.epoch["epoch"], **self.best.epoch["validation"]} if self.best else {},
+            "staleness": staleness,
+            "workers_lost": self._supervisor.num_lost if self._supervisor else self.counters.num_lost,
+            "gradients_refused": self.counters.num_refused,
+        }
 
     def _close(self) -> None:
         """Leave nothing behind: no process, no descriptor, no memory but the model's own."""

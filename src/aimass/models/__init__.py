@@ -1,0 +1,1 @@
+"""Networks, tasks, the Model that people keep, and the Learner that training sees."""

@@ -1,0 +1,82 @@
+"""Settings of a model: a family by name, with the family's own fields. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from aimass.core.config import Config
+from aimass.core.errors import UsageError
+from aimass.models.family import FAMILIES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CUSTOM = "custom"
+
+
+class CustomConfig(Config):
+    """A module that the caller brought. It says which class it was, for people; the class is not imported from here.
+
+    Args:
+        module: the module's class, dotted.
+    """
+
+    name: Literal["custom"] = "custom"
+    module: str = ""
+
+
+def parse_model(value: Any) -> Config:
+    """The settings of a model, from whatever names one.
+
+    Args:
+        value: a family's name, a mapping with `name` and the family's fields, settings, or a `torch.nn.Module`.
+
+    Raises:
+        UsageError: there is no such family, or it has no such field.
+
+    >>> parse_model({"name": "mlp", "hidden": "32,16"}).hidden
+    (32, 16)
+    >>> parse_model("mpl")
+    Traceback (most recent call last):
+    aimass.core.errors.UsageError: there is no model 'mpl'; did you mean 'mlp'? Known: linear, mlp
+    """
+    if isinstance(value, Config):
+        return value
+    if is_module(value):
+        return CustomConfig(module=f"{type(value).__module__}.{type(value).__qualname__}")
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise UsageError(f"model={value!r} names no model; give a name such as 'mlp', a mapping with 'name', or a torch.nn.Module")
+    if value["name"] == CUSTOM:
+        return CustomConfig.parse(value, "model.")
+    config: type[Config] = FAMILIES.load(value["name"]).config
+    return config.parse({**value, "name": FAMILIES.canonical(value["name"])}, "model.")
+
+
+def is_module(value: object) -> bool:
+    """Whether a value is a `torch.nn.Module`. Where torch was never imported, none is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def build_module(config: Config, num_numbers: int, cardinalities: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """The network that settings describe.
+
+    Raises:
+        UsageError: the settings are of a module that the caller has to bring.
+    """
+    name = config.name  # type: ignore[attr-defined]
+    if name == CUSTOM:
+        raise UsageError("a custom model is not built from settings; pass the torch.nn.Module itself as model=")
+    family = FAMILIES.load(name)
+    module: nn.Module = family.build(config, num_numbers, cardinalities, num_outputs)
+    return module
+
+
+ModelConfig = Annotated[SerializeAsAny[Config], BeforeValidator(parse_model)]
+"""The type of a field that holds a model's settings: a name, a mapping or a module is turned into the family's settings."""

@@ -1,0 +1,214 @@
+"""A trained model: the network, the encoder of its rows, its task and its signature. Saved as JSON and safetensors, never as a pickle.
+
+model.json          format version, family and its settings, encoder, task, signature, manifest
+model.safetensors   every tensor of the network, by name
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from aimass.core.errors import DataError, NotFound, UsageError
+from aimass.core.files import whole_folder, write_json
+from aimass.models.config import CUSTOM, build_module, parse_model
+from aimass.models.manifest import Manifest
+from aimass.models.tasks import Task, task_of
+from aimass.models.tensors import inputs_of, tensor_of
+
+if TYPE_CHECKING:
+    from aimass.core.config import Config
+    from aimass.data.batch import Encoded
+    from aimass.data.encoder import Encoder
+
+FORMAT = 1
+_DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
+_ROWS_AT_ONCE = 4096
+
+
+class Model:
+    """What answers.
+
+    Args:
+        module: the network, on the CPU.
+        encoder: what turns raw rows into its inputs.
+        task: how its outputs become answers; told from the encoder where not given.
+        config: the settings of its family.
+    """
+
+    def __init__(self, *, module: nn.Module, encoder: Encoder, config: Config, task: Task | None = None) -> None:
+        self.module = module.eval()
+        self.encoder, self.config, self.task = encoder, config, task or task_of(encoder)
+
+    def predict(self, data: Any) -> list[dict[str, Any]]:
+        """Answers to rows, in their order.
+
+        Args:
+            data: a dict (one row), a list of dicts, the path of a CSV file, a part of a data set, a DataFrame or an Arrow table.
+
+        Returns:
+            a dict a row: `prediction`, and for classes `probability` and `probabilities`.
+
+        Raises:
+            DataError: a row lacks a column, or holds a value that its column cannot.
+        """
+        encoded = self._encode(data, need_target=False)
+        return self.task.answers(self._outputs(encoded), self.encoder)
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """Metrics on rows whose target is known.
+
+        Args:
+            data: a part of a data set, the path of a CSV file, a DataFrame or an Arrow table, with the target column.
+
+        Raises:
+            DataError: the target is missing, or there are no rows.
+        """
+        encoded = self._encode(data, need_target=True)
+        if encoded.targets is None or not len(encoded.targets):
+            raise DataError("there is no row with a target to evaluate on; give rows with the target column, or a split that is not empty")
+        weights = None if encoded.weights is None else tensor_of(encoded.weights)
+        return self.task.metrics(self._outputs(encoded), tensor_of(encoded.targets), weights)
+
+    def signature(self) -> dict[str, Any]:
+        """What goes in and what comes out, as JSON."""
+        kinds = {column.name: column.kind for column in self.encoder.columns}
+        inputs = [{"name": name, "kind": kinds[name]} for name in self.encoder.features]
+        classes = None if self.encoder.classes is None else list(self.encoder.classes)
+        return {"inputs": inputs, "target": self.encoder.target, "task": self.encoder.task, "classes": classes}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as a folder, whole or not at all. One that is there is replaced.
+
+        Raises:
+            UsageError: `folder` is a file, or a folder that holds something other than a model.
+            StorageError: it cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        path = Path(folder).expanduser()
+        if path.exists() and not (path / _DESCRIPTION).is_file() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} is there already and is no model; choose another folder")
+        description = {
+            "format": FORMAT,
+            "config": self.config.model_dump(mode="json"),
+            "encoder": self.encoder.to_json(),
+            "task": self.task.name,
+            "signature": self.signature(),
+            "manifest": Manifest.of(self.module).to_json(),
+        }
+        with whole_folder(path) as unfinished:
+            write_json(unfinished / _DESCRIPTION, description)
+            save_file(_each_once(self.module), unfinished / _TENSORS)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path, module: nn.Module | None = None) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            folder: the model's.
+            module: the network, for a model whose module the caller brought; its tensors are overwritten.
+
+        Raises:
+            NotFound: there is no model.
+            UsageError: the module is missing, or has other tensors.
+            DataError: a file of the model is damaged, or newer than this release.
+        """
+        path = Path(folder).expanduser()
+        description = _read_description(path)
+        try:
+            from aimass.data.encoder import Encoder
+
+            config, encoder = parse_model(description["config"]), Encoder.from_json(description["encoder"])
+            task = task_of(encoder)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path / _DESCRIPTION} is damaged ({error}); save the model again") from error
+        if module is None and config.name == CUSTOM:  # type: ignore[attr-defined]
+            raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")  # type: ignore[attr-defined]
+        network = module or build_module(config, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
+        _fill(network, path / _TENSORS)
+        return cls(module=network, encoder=encoder, config=config, task=task)
+
+    def _encode(self, data: Any, *, need_target: bool) -> Encoded:
+        from aimass.data import read_rows
+        from aimass.data.dataset import Rows
+
+        if isinstance(data, Rows):
+            same = data.encoder is self.encoder or data.encoder.to_json() == self.encoder.to_json()
+            return data.encoded if same else self.encoder.encode(data.table, rows=data.ids, places=data.places)
+        if not need_target and isinstance(data, Mapping) and not any(isinstance(value, list | tuple) for value in data.values()):
+            return self.encoder.encode_rows([data])
+        if not need_target and isinstance(data, Sequence) and not isinstance(data, str):
+            return self.encoder.encode_rows(data)
+        return read_rows(data, self.encoder, need_target=need_target).encoded
+
+    def _outputs(self, encoded: Encoded) -> Tensor:
+        kinds = {parameter.dtype for parameter in self.module.parameters()}
+        dtype = next(iter(kinds)) if len(kinds) == 1 else torch.float32
+        parts = []
+        with torch.inference_mode():
+            for inputs in inputs_of(encoded, _ROWS_AT_ONCE):
+                numbers = inputs["numbers"].to(dtype)
+                parts.append(self.module(numbers, inputs["categories"]) if "categories" in inputs else self.module(numbers))
+        return torch.cat(parts).float() if parts else torch.empty(0, self.task.num_outputs(self.encoder.classes))
+
+    def __repr__(self) -> str:
+        name = self.config.name  # type: ignore[attr-defined]
+        return f"Model({name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"
+
+
+def _each_once(module: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors by name; tied ones under their first name alone, since safetensors holds no memory twice."""
+    kept: dict[str, Tensor] = {}
+    seen: set[tuple[int, int]] = set()
+    for name, tensor in module.state_dict().items():
+        key = (tensor.data_ptr(), tensor.numel())
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        kept[name] = tensor.detach().contiguous().clone()
+    return kept
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description: dict[str, Any] = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{path} is no model: it has no {_DESCRIPTION}; give the folder that Model.save wrote") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / _DESCRIPTION} cannot be read ({error}); save the model again") from error
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+        raise DataError(f"{path / _DESCRIPTION} does not describe a model; save the model again")
+    if description["format"] > FORMAT:
+        raise DataError(f"{path} was saved by a newer release (format {description['format']}, and this one reads {FORMAT}); update aimass")
+    return description
+
+
+def _fill(module: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is damaged or missing ({error}); save the model again") from error
+    own = _each_once(module)
+    if own.keys() != tensors.keys():
+        odd = sorted(own.keys() ^ tensors.keys())
+        raise UsageError(
+            f"the network and {path} do not have the same tensors: {odd[0]!r} is in one of them only; pass the network that was trained"
+        )
+    state = module.state_dict()
+    for name, tensor in tensors.items():
+        if state[name].shape != tensor.shape:
+            shapes = f"{tuple(tensor.shape)} in {path} and {tuple(state[name].shape)} in the network"
+            raise UsageError(f"{name!r} has shape {shapes}; pass the network that was trained")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)

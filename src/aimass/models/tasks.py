@@ -1,0 +1,262 @@
+"""What a model is for: its loss, its metrics, and how outputs become answers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from aimass.core.errors import DataError, TrainingError, unknown_name
+
+if TYPE_CHECKING:
+    from aimass.data.encoder import Encoder
+
+TASKS = ("binary", "multiclass", "regression")
+
+
+class Task(ABC):
+    """The base of every task. `outputs` are what a module gives for some rows, (rows, num_outputs).
+
+    Attributes:
+        name: `binary`, `multiclass` or `regression`.
+        primary: the metric that says which of two models is the better one, and whether `"max"` or `"min"` is.
+    """
+
+    name: ClassVar[str]
+    primary: ClassVar[tuple[str, str]]
+
+    @abstractmethod
+    def num_outputs(self, classes: Sequence[Any] | None) -> int:
+        """How many outputs a module has to give for a row."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
+        """The loss of each row, shape (rows,), or with `reduction="mean"` their mean."""
+
+    @abstractmethod
+    def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
+        """What to tell a person about each row."""
+
+    @abstractmethod
+    def _quick(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        """The primary metric."""
+
+    @abstractmethod
+    def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
+        """Every metric beside the loss."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The mean loss, Σ w·l / Σ w. A scalar; 0 where all weights are.
+
+        Args:
+            outputs: shape (rows, num_outputs).
+            targets: class ids, int64 (rows,), or standardised values, float32 (rows,).
+            weights: how much each row counts. Shape (rows,), or None for all alike.
+        """
+        if weights is None:
+            return self.losses(outputs, targets, "mean")
+        return (self.losses(outputs, targets) * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    def quick(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> dict[str, float]:
+        """The loss and the primary metric, cheaply, as between epochs.
+
+        Raises:
+            DataError: there are no rows.
+        """
+        _refuse_no_rows(targets)
+        loss = self.loss(outputs, targets, weights).item()
+        return {"loss": loss, self.primary[0]: self._quick(outputs, targets, weights)}
+
+    def metrics(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> dict[str, float]:
+        """Every metric, by scikit-learn. One that is not defined for these rows is left out.
+
+        Raises:
+            DataError: there are no rows.
+            TrainingError: an output is not finite.
+        """
+        _refuse_no_rows(targets)
+        if not bool(torch.isfinite(outputs).all()):
+            raise TrainingError("the model's outputs are not finite, so it cannot be measured; train it again with a lower learning rate")
+        loss = self.loss(outputs, targets, weights).item()
+        return {"loss": loss, **self._metrics(outputs.float(), targets, None if weights is None else weights.numpy())}
+
+
+class Binary(Task):
+    """Two classes by one logit z: P(class 1) = σ(z), with the cross entropy as loss.
+
+    >>> Binary().loss(torch.zeros(2, 1), torch.tensor([0, 1]))
+    tensor(0.6931)
+    """
+
+    name = "binary"
+    primary = ("accuracy", "max")
+
+    def num_outputs(self, classes: Sequence[Any] | None) -> int:
+        return 1
+
+    def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
+        logits = _one_column(outputs)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction=reduction)
+
+    def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
+        first, second = encoder.decode_class(0), encoder.decode_class(1)
+        logits = _one_column(outputs).double()
+        answers = []
+        for p_first, p_second in zip(torch.sigmoid(-logits).tolist(), torch.sigmoid(logits).tolist(), strict=True):
+            prediction, probability = (second, p_second) if p_second > p_first else (first, p_first)
+            answers.append({"prediction": prediction, "probability": probability, "probabilities": {first: p_first, second: p_second}})
+        return answers
+
+    def _quick(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        return _weighted_mean((_one_column(outputs) > 0) == (targets == 1), weights)
+
+    def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
+        from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+        logits, truth = _one_column(outputs).numpy(), targets.numpy()
+        decisions = (logits > 0).astype("int64")
+        metrics = {
+            "accuracy": float(accuracy_score(truth, decisions, sample_weight=weights)),
+            "f1": float(f1_score(truth, decisions, sample_weight=weights, zero_division=0.0)),
+        }
+        counted = truth if weights is None else truth[weights > 0]
+        if 0 < counted.sum() < len(counted):
+            metrics["roc_auc"] = float(roc_auc_score(truth, logits, sample_weight=weights))
+        return metrics
+
+
+class Multiclass(Task):
+    """One of K classes by K logits: P = softmax(z), with the cross entropy as loss.
+
+    >>> Multiclass().loss(torch.zeros(2, 4), torch.tensor([0, 3]))
+    tensor(1.3863)
+    """
+
+    name = "multiclass"
+    primary = ("accuracy", "max")
+
+    def num_outputs(self, classes: Sequence[Any] | None) -> int:
+        assert classes is not None, "a multiclass task has classes"
+        return len(classes)
+
+    def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
+        return F.cross_entropy(_at_least_single(outputs), targets, reduction=reduction)
+
+    def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
+        classes = [encoder.decode_class(number) for number in range(outputs.shape[1])]
+        answers = []
+        for probabilities in torch.softmax(outputs.double(), dim=1).tolist():
+            best = max(range(len(classes)), key=probabilities.__getitem__)
+            by_class = dict(zip(classes, probabilities, strict=True))
+            answers.append({"prediction": classes[best], "probability": probabilities[best], "probabilities": by_class})
+        return answers
+
+    def _quick(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        return _weighted_mean(outputs.argmax(dim=1) == targets, weights)
+
+    def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
+        from sklearn.metrics import accuracy_score, f1_score
+
+        decisions, truth = outputs.argmax(dim=1).numpy(), targets.numpy()
+        return {
+            "accuracy": float(accuracy_score(truth, decisions, sample_weight=weights)),
+            "macro_f1": float(f1_score(truth, decisions, sample_weight=weights, average="macro", zero_division=0.0)),
+        }
+
+
+class Regression(Task):
+    """A number: the squared error of standardised targets as loss, errors in the target's own unit as metrics.
+
+    Args:
+        target_mean: of the training targets, in their unit.
+        target_std: of the training targets, in their unit.
+
+    >>> task = Regression(target_mean=100.0, target_std=10.0)
+    >>> task.quick(torch.ones(4, 1), torch.zeros(4))
+    {'loss': 1.0, 'rmse': 10.0}
+    """
+
+    name = "regression"
+    primary = ("rmse", "min")
+
+    def __init__(self, target_mean: float = 0.0, target_std: float = 1.0) -> None:
+        self.target_mean, self.target_std = target_mean, target_std
+
+    def num_outputs(self, classes: Sequence[Any] | None) -> int:
+        return 1
+
+    def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
+        return F.mse_loss(_one_column(outputs), targets, reduction=reduction)
+
+    def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
+        return [{"prediction": value} for value in self._in_units(_one_column(outputs)).tolist()]
+
+    def _in_units(self, values: Tensor) -> Tensor:
+        return values.double() * self.target_std + self.target_mean
+
+    def _quick(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+        return self.target_std * math.sqrt(self.loss(outputs, targets, weights).item())
+
+    def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
+        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+        predictions, truth = self._in_units(_one_column(outputs)).numpy(), self._in_units(targets).numpy()
+        metrics = {
+            "rmse": float(mean_squared_error(truth, predictions, sample_weight=weights)) ** 0.5,
+            "mae": float(mean_absolute_error(truth, predictions, sample_weight=weights)),
+        }
+        if len(truth) > 1:
+            metrics["r2"] = float(r2_score(truth, predictions, sample_weight=weights))
+        return metrics
+
+
+def build_task(name: str, *, target_mean: float | None = None, target_std: float | None = None) -> Task:
+    """The task of a name.
+
+    Args:
+        name: `binary`, `multiclass` or `regression`.
+        target_mean: of the training targets, for regression.
+        target_std: of the training targets, for regression.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    match name:
+        case "binary":
+            return Binary()
+        case "multiclass":
+            return Multiclass()
+        case "regression":
+            return Regression(0.0 if target_mean is None else target_mean, 1.0 if target_std is None else target_std)
+    raise unknown_name("task", name, TASKS)
+
+
+def task_of(encoder: Encoder) -> Task:
+    """The task that an encoder was fitted for."""
+    return build_task(encoder.task, target_mean=encoder.target_mean, target_std=encoder.target_std)
+
+
+def _at_least_single(outputs: Tensor) -> Tensor:
+    """Half precision is too coarse for a loss."""
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+
+
+def _one_column(outputs: Tensor) -> Tensor:
+    """One number a row, (rows,), of outputs shaped (rows, 1) or (rows,)."""
+    return _at_least_single(outputs).reshape(-1)
+
+
+def _weighted_mean(values: Tensor, weights: Tensor | None) -> float:
+    if weights is None:
+        return values.double().mean().item()
+    return ((values * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)).item()
+
+
+def _refuse_no_rows(targets: Tensor) -> None:
+    if not len(targets):
+        raise DataError("there are no rows to measure the model on; give at least one row with its target")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from aimass.core.config import Config
 from aimass.core.errors import UsageError
-from aimass.models.family import FAMILIES
+from aimass.models.family import FAMILIES, FamilyConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 CUSTOM = "custom"
 
 
-class CustomConfig(Config):
+class CustomConfig(FamilyConfig):
     """A module that the caller brought. It says which class it was, for people; the class is not imported from here.
 
     Args:
@@ -29,7 +28,7 @@ class CustomConfig(Config):
     module: str = ""
 
 
-def parse_model(value: Any) -> Config:
+def parse_model(value: Any) -> FamilyConfig:
     """The settings of a model, from whatever names one.
 
     Args:
@@ -44,7 +43,7 @@ def parse_model(value: Any) -> Config:
     Traceback (most recent call last):
     aimass.core.errors.UsageError: there is no model 'mpl'; did you mean 'mlp'? Known: linear, mlp
     """
-    if isinstance(value, Config):
+    if isinstance(value, FamilyConfig):
         return value
     if is_module(value):
         return CustomConfig(module=f"{type(value).__module__}.{type(value).__qualname__}")
@@ -54,7 +53,7 @@ def parse_model(value: Any) -> Config:
         raise UsageError(f"model={value!r} names no model; give a name such as 'mlp', a mapping with 'name', or a torch.nn.Module")
     if value["name"] == CUSTOM:
         return CustomConfig.parse(value, "model.")
-    config: type[Config] = FAMILIES.load(value["name"]).config
+    config: type[FamilyConfig] = FAMILIES.load(value["name"]).config
     return config.parse({**value, "name": FAMILIES.canonical(value["name"])}, "model.")
 
 
@@ -64,19 +63,18 @@ def is_module(value: object) -> bool:
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
-def build_module(config: Config, num_numbers: int, cardinalities: tuple[int, ...], num_outputs: int) -> nn.Module:
+def build_module(config: FamilyConfig, num_numbers: int, cardinalities: tuple[int, ...], num_outputs: int) -> nn.Module:
     """The network that settings describe.
 
     Raises:
         UsageError: the settings are of a module that the caller has to bring.
     """
-    name = config.name  # type: ignore[attr-defined]
-    if name == CUSTOM:
+    if config.name == CUSTOM:
         raise UsageError("a custom model is not built from settings; pass the torch.nn.Module itself as model=")
-    family = FAMILIES.load(name)
+    family = FAMILIES.load(config.name)
     module: nn.Module = family.build(config, num_numbers, cardinalities, num_outputs)
     return module
 
 
-ModelConfig = Annotated[SerializeAsAny[Config], BeforeValidator(parse_model)]
+ModelConfig = Annotated[SerializeAsAny[FamilyConfig], BeforeValidator(parse_model)]
 """The type of a field that holds a model's settings: a name, a mapping or a module is turned into the family's settings."""

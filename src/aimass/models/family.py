@@ -15,14 +15,20 @@ FAMILIES = Kind(name="model", package="aimass.models.families", group="aimass.fa
 """One file each in `aimass.models.families`, exporting its `Family` as `PLUGIN`."""
 
 
+class FamilyConfig(Config):
+    """The base of every family's settings: they say which family they are of."""
+
+    name: str
+
+
 class Family(ABC):
     """A kind of network that is built from settings and the shape of the data.
 
     Attributes:
-        config: the class of its settings; it has a field `name` with the family's name.
+        config: the class of its settings.
     """
 
-    config: ClassVar[type[Config]]
+    config: ClassVar[type[FamilyConfig]]
 
     @abstractmethod
     def build(self, config: Any, num_numbers: int, cardinalities: tuple[int, ...], num_outputs: int) -> nn.Module:

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.core.files import whole_folder, write_json
-from aimass.models.config import CUSTOM, build_module, parse_model
+from aimass.models.config import CustomConfig, build_module, parse_model
 from aimass.models.manifest import Manifest
 from aimass.models.tasks import Task, task_of
 from aimass.models.tensors import inputs_of, tensor_of
 
 if TYPE_CHECKING:
-    from aimass.core.config import Config
     from aimass.data.batch import Encoded
     from aimass.data.encoder import Encoder
+    from aimass.models.family import FamilyConfig
 
 FORMAT = 1
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
@@ -41,7 +41,7 @@ class Model:
         config: the settings of its family.
     """
 
-    def __init__(self, *, module: nn.Module, encoder: Encoder, config: Config, task: Task | None = None) -> None:
+    def __init__(self, *, module: nn.Module, encoder: Encoder, config: FamilyConfig, task: Task | None = None) -> None:
         self.module = module.eval()
         self.encoder, self.config, self.task = encoder, config, task or task_of(encoder)
 
@@ -129,8 +129,8 @@ class Model:
             task = task_of(encoder)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path / _DESCRIPTION} is damaged ({error}); save the model again") from error
-        if module is None and config.name == CUSTOM:  # type: ignore[attr-defined]
-            raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")  # type: ignore[attr-defined]
+        if module is None and isinstance(config, CustomConfig):
+            raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")
         network = module or build_module(config, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
         _fill(network, path / _TENSORS)
         return cls(module=network, encoder=encoder, config=config, task=task)
@@ -159,8 +159,7 @@ class Model:
         return torch.cat(parts).float() if parts else torch.empty(0, self.task.num_outputs(self.encoder.classes))
 
     def __repr__(self) -> str:
-        name = self.config.name  # type: ignore[attr-defined]
-        return f"Model({name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"
+        return f"Model({self.config.name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"
 
 
 def _each_once(module: nn.Module) -> dict[str, Tensor]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from aimass.core.config import Config
-from aimass.models.family import Family
+from aimass.models.family import Family, FamilyConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 ALIASES = ("logistic", "logistic_regression", "linear_regression", "softmax", "softmax_regression")
 
 
-class LinearConfig(Config):
+class LinearConfig(FamilyConfig):
     """A linear model has nothing to set."""
 
     name: Literal["linear"] = "linear"

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from aimass.core.config import Config
-from aimass.models.family import Family
+from aimass.models.family import Family, FamilyConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 ALIASES = ("dnn", "neural_network", "feedforward")
 
 
-class MLPConfig(Config):
+class MLPConfig(FamilyConfig):
     """Hidden layers between the inputs and the outputs.
 
     Args:

@@ -1,0 +1,81 @@
+"""Training on two workers from every place that Python runs in: a guarded and an unguarded script, stdin, a notebook."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import nbformat
+import psutil
+import pytest
+from nbclient import NotebookClient
+
+PROGRAM = """
+import torch
+import aimass
+
+class Net(torch.nn.Module):          # lives in __main__ alone, and reaches the workers all the same
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(13, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+
+    def forward(self, numbers):
+        return self.layers(numbers)
+
+print("main runs")
+data = aimass.data.load("wine")
+run = aimass.train(data, model=Net(), strategy="async_sgd", workers=2, epochs=30, lr=0.01)
+run.wait()
+print("accuracy", run.model.evaluate(data.train)["accuracy"], "steps", run.metrics()["steps"])
+"""
+
+
+def check(output):
+    assert output.count("main runs") == 1, "a worker ran the program again"
+    assert "steps 150" in output
+    assert float(output.split("accuracy ")[1].split()[0]) > 0.95
+
+
+def children_left():
+    return [process for process in psutil.Process().children(recursive=True) if "fork_server" in " ".join(process.cmdline())]
+
+
+@pytest.mark.parametrize("how", ["unguarded script", "guarded script", "stdin", "-c"])
+def test_a_program_trains_on_two_workers(how, tmp_path):
+    before = len(children_left())
+    program, arguments, given = PROGRAM, [], None
+    if how == "guarded script":
+        body = textwrap.indent(PROGRAM.split('print("main runs")')[1], "    ")
+        program = PROGRAM.split('print("main runs")')[0] + 'if __name__ == "__main__":\n    print("main runs")' + body
+    if how.endswith("script"):
+        (tmp_path / "program.py").write_text(program)
+        arguments = ["program.py"]
+    elif how == "-c":
+        arguments = ["-c", program]
+    else:
+        given = program
+    done = subprocess.run([sys.executable, *arguments], input=given, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    check(done.stdout)
+    assert len(children_left()) == before
+
+
+def test_a_script_that_does_not_wait_still_trains_to_the_end(tmp_path):
+    program = "import aimass\nrun = aimass.train('iris', workers=2, epochs=3)\nprint(run.id)\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    import aimass
+
+    assert aimass.Run.open(done.stdout.strip()).state == "succeeded"
+
+
+@pytest.mark.filterwarnings("ignore")  # of the notebook client's own event loop
+def test_a_notebook_trains_on_two_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in PROGRAM.split("\n\n\n" if "\n\n\n" in PROGRAM else 'print("main runs")')]
+    notebook.cells[1].source = 'print("main runs")' + notebook.cells[1].source
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    check("".join(output.get("text", "") for output in notebook.cells[1].outputs))
+    assert "JPY_PARENT_PID" not in os.environ

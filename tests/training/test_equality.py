@@ -19,8 +19,14 @@ from aimass.training.train import settle
         ({"name": "sgd", "lr": 0.05}, lambda p: torch.optim.SGD(p, lr=0.05)),
         ({"name": "momentum", "lr": 0.02}, lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9)),
         ({"name": "adam", "lr": 0.001}, lambda p: torch.optim.Adam(p, lr=0.001)),
-        ({"name": "adam", "lr": 0.001, "weight_decay": 0.01, "decay_bias": True}, lambda p: torch.optim.Adam(p, lr=0.001, weight_decay=0.01)),
-        ({"name": "adamw", "lr": 0.001, "weight_decay": 0.1, "decay_bias": True}, lambda p: torch.optim.AdamW(p, lr=0.001, weight_decay=0.1)),
+        (
+            {"name": "adam", "lr": 0.001, "weight_decay": 0.01, "decay_bias": True},
+            lambda p: torch.optim.Adam(p, lr=0.001, weight_decay=0.01),
+        ),
+        (
+            {"name": "adamw", "lr": 0.001, "weight_decay": 0.1, "decay_bias": True},
+            lambda p: torch.optim.AdamW(p, lr=0.001, weight_decay=0.1),
+        ),
     ],
     ids=["sgd", "momentum", "adam", "adam, coupled decay", "adamw"],
 )

@@ -3,6 +3,9 @@
 On the CPU in float32 the module's tensors are views of p and their `.grad`s are views of g, so neither is ever copied.
 On another device, or in another precision, the module holds a cast copy: p is copied into it before a step, and its
 gradients are copied into g after it.
+
+Autograd adds into g, which is zeroed before. Collecting fresh gradients into g measured 4% slower a step at 50,000
+parameters, alike at a million and 3% faster at five million; adding also leaves 0 for parameters that a batch does not reach.
 """
 
 from __future__ import annotations
@@ -74,6 +77,8 @@ class Learner:
         if not module.training:
             module.train()
         self.manifest = Manifest.of(module)
+        if not self.manifest.num_parameters:
+            raise UsageError("the module has no trainable parameter; set requires_grad=True on those that should learn")
         self.buffers = Buffers(module)
         size = self.manifest.num_parameters
         self.dtype = getattr(torch, self.manifest.entries[0].dtype)

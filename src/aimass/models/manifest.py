@@ -67,7 +67,7 @@ class Manifest:
         """Plan p for a module. Frozen parameters stay outside.
 
         Raises:
-            UsageError: nothing is trainable, or a parameter cannot lie in a float32 vector.
+            UsageError: a parameter cannot lie in a float32 vector.
 
         >>> from torch import nn
         >>> manifest = Manifest.of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)))
@@ -81,8 +81,6 @@ class Manifest:
                 _check(name, parameter)
                 found.setdefault(_storage(parameter), []).append(name)
                 tensors[name] = parameter
-        if not found:
-            raise UsageError("the module has no trainable parameter; set requires_grad=True on those that should learn")
         norms = set(_parameters_of_norms(module))
         names = [names[0] for names in found.values()]
         group_of = {name: "no_decay" if tensors[name].ndim < 2 or name in norms else "decay" for name in names}

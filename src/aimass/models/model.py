@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aimass.core.errors import DataError, NotFound, UsageError
-from aimass.core.files import whole_folder, write_json
+from aimass.core.files import whole_folder, write_json, write_tensors
 from aimass.models.config import CustomConfig, build_module, parse_model
 from aimass.models.manifest import Manifest
 from aimass.models.tasks import Task, task_of
@@ -35,7 +35,7 @@ class Model:
     """What answers.
 
     Args:
-        module: the network, on the CPU.
+        module: the network.
         encoder: what turns raw rows into its inputs.
         task: how its outputs become answers; told from the encoder where not given.
         config: the settings of its family.
@@ -89,8 +89,6 @@ class Model:
             UsageError: `folder` is a file, or a folder that holds something other than a model.
             StorageError: it cannot be written.
         """
-        from safetensors.torch import save_file
-
         path = Path(folder).expanduser()
         if path.exists() and not (path / _DESCRIPTION).is_file() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is there already and is no model; choose another folder")
@@ -104,7 +102,7 @@ class Model:
         }
         with whole_folder(path) as unfinished:
             write_json(unfinished / _DESCRIPTION, description)
-            save_file(_each_once(self.module), unfinished / _TENSORS)
+            write_tensors(unfinished / _TENSORS, _each_once(self.module))
         return path
 
     @classmethod
@@ -149,14 +147,15 @@ class Model:
         return read_rows(data, self.encoder, need_target=need_target).encoded
 
     def _outputs(self, encoded: Encoded) -> Tensor:
-        kinds = {parameter.dtype for parameter in self.module.parameters()}
-        dtype = next(iter(kinds)) if len(kinds) == 1 else torch.float32
+        like = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), torch.empty(0))
         parts = []
         with torch.inference_mode():
             for inputs in inputs_of(encoded, _ROWS_AT_ONCE):
-                numbers = inputs["numbers"].to(dtype)
-                parts.append(self.module(numbers, inputs["categories"]) if "categories" in inputs else self.module(numbers))
-        return torch.cat(parts).float() if parts else torch.empty(0, self.task.num_outputs(self.encoder.classes))
+                moved = [inputs["numbers"].to(like.device, like.dtype)]
+                if "categories" in inputs:
+                    moved.append(inputs["categories"].to(like.device))
+                parts.append(self.module(*moved).float().cpu())
+        return torch.cat(parts) if parts else torch.empty(0, self.task.num_outputs(self.encoder.classes))
 
     def __repr__(self) -> str:
         return f"Model({self.config.name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import NotFound, TrainingError, storage_errors
-from aimass.core.files import remove_folder, sweep_unfinished, whole_folder, write_json
+from aimass.core.files import remove_folder, sweep_unfinished, whole_folder, write_json, write_tensors
 from aimass.parameters.base import Snapshot
 
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ class Checkpoints:
         Raises:
             StorageError: the disk is full or broken; what was there stays.
         """
-        from safetensors.torch import save_file
-
         snapshot = checkpoint.snapshot
         name = f"step-{snapshot.clock:012d}"
         with whole_folder(self.folder / name) as folder:
@@ -100,7 +98,7 @@ class Checkpoints:
             if checkpoint.generator is not None:
                 tensors.append(("generator", {"state": checkpoint.generator}))
             for stem, named in tensors:
-                save_file({at: tensor.contiguous() for at, tensor in named.items()}, folder / f"{stem}.safetensors")
+                write_tensors(folder / f"{stem}.safetensors", named)
             server = {"clock": snapshot.clock, "cells": snapshot.cells, "next_lease": snapshot.next_lease}
             write_json(folder / "state.json", {"v": _VERSION, "server": server, "trainer": checkpoint.state})
         for old in self.names()[: -self.keep]:
@@ -114,11 +112,10 @@ class Checkpoints:
         Raises:
             StorageError: the disk is full or broken; the one before stays.
         """
-        from safetensors.torch import save_file
-
         with whole_folder(self.folder / _BEST) as folder:
-            save_file(manifest.views(best.parameters), folder / "parameters.safetensors")
-            save_file({"floats": best.floats, **{f"integers/{at}": t for at, t in best.integers.items()}}, folder / "buffers.safetensors")
+            write_tensors(folder / "parameters.safetensors", manifest.views(best.parameters))
+            buffers = {"floats": best.floats, **{f"integers/{at}": t for at, t in best.integers.items()}}
+            write_tensors(folder / "buffers.safetensors", buffers)
             write_json(folder / "state.json", {"v": _VERSION, "epoch": best.epoch})
 
     def read_best(self, manifest: Manifest) -> Best | None:

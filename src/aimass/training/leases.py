@@ -79,7 +79,8 @@ class LeasePlan:
     def first_batch(self, lease: int) -> int:
         """How many batches of the run come before a lease."""
         epoch, index = divmod(lease, self.leases_per_epoch)
-        return epoch * self.batches_per_epoch + index * self.batches_per_lease
+        batches = epoch * self.batches_per_epoch + index * self.batches_per_lease
+        return batches if self.total_batches is None else min(batches, self.total_batches)
 
     def num_batches(self, lease: int) -> int:
         """Batches in a lease."""

@@ -50,6 +50,7 @@ class Run:
         self._module: nn.Module | None = None
         self._trainer: Trainer | None = None
         self._thread: threading.Thread | None = None
+        self._done = threading.Event()
         self._error: BaseException | None = None
         self._model: Model | None = None
 
@@ -193,16 +194,15 @@ class Run:
             Cancelled: Ctrl-C; the run was stopped in good order and can be resumed.
             TimeoutError: it has not ended in time.
         """
-        thread = self._thread
-        if thread is None:
+        if self._thread is None:
             return self
         try:
-            thread.join(timeout)
+            ended = self._done.wait(timeout)
         except KeyboardInterrupt:
             self.cancel()
-            thread.join()
+            self._done.wait()
             raise Cancelled(f"stopped at a whole checkpoint; go on with: aimass train --resume {self.id}") from None
-        if thread.is_alive():
+        if not ended:
             raise TimeoutError(f"{self.id} has not ended within {timeout:g} s; it goes on")
         if self._error is not None:
             raise self._error
@@ -245,6 +245,7 @@ class Run:
             self._facts = {**self._facts, "state": "failed", "message": str(self._error)}
         finally:
             _active.discard(self)
+            self._done.set()
 
     def _keep_model(self, trainer: Trainer) -> None:
         from aimass.models.model import Model

@@ -1,0 +1,64 @@
+"""What commands print: JSON for programs, and tables and lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from typer import echo
+
+from aimass.core.errors import AimassError
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output. Keys that are no text, such as the classes 0 to 9, become text."""
+    echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_error(error: AimassError, *, as_json: bool) -> None:
+    """One line on standard error; for programs an object on standard output too."""
+    message = " ".join(str(error).split())
+    if as_json:
+        parts = {"message": message, "type": type(error).__name__, "code": error.code, "param": getattr(error, "param", None)}
+        print_json({"error": parts})
+    echo(f"error: {message}", err=True)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Columns under a header. In a terminal they fit its width; in a pipe nothing is cut.
+
+    Args:
+        header: the columns' names.
+        rows: a value for each column; None is left blank.
+        right: the columns that line up on the right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text("" if value is None else str(value)) for value in row])
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table, highlight=False)
+
+
+def number(value: float | None) -> str:
+    """A number in few digits.
+
+    >>> number(0.977777), number(41.0), number(1234567.0), number(None)
+    ('0.9778', '41', '1.235e+06', '')
+    """
+    return "" if value is None else f"{value:.4g}"
+
+
+def figures(metrics: dict[str, float]) -> str:
+    """Metrics in a line.
+
+    >>> figures({"loss": 0.062, "accuracy": 0.9777777})
+    'loss 0.062, accuracy 0.9778'
+    """
+    return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())

@@ -1,0 +1,129 @@
+"""What the events of a run have told so far, and how it is said in a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aimass.core.events import Event
+from aimass.training import events as happened
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(4.2), duration(65), duration(7384)
+    ('0:04', '1:05', '2:03:04')
+    """
+    minutes, rest_s = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest_s:02}" if hours else f"{minutes}:{rest_s:02}"
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """The metric that people look at first, and if there is none but the loss, that.
+
+    >>> headline({"loss": 0.1, "accuracy": 0.97}), headline({})
+    ('accuracy 0.9700', '')
+    """
+    names = [name for name in metrics if name != "loss"] or list(metrics)
+    return f"{names[0]} {metrics[names[0]]:.4f}" if names else ""
+
+
+@dataclass
+class Standing:
+    """Where the run stands, as far as its events have told.
+
+    Args:
+        budget_s: the time that the run may take.
+    """
+
+    budget_s: float | None = None
+    epochs: int | None = None
+    total_steps: int | None = None
+    batches_per_epoch: int = 1
+    workers: int = 0
+    alive: int = 0
+    step: int = 0
+    loss: float | None = None
+    rows_per_s: float = 0.0
+    validation: dict[str, float] = field(default_factory=dict)
+    _first_step: int = 0
+    _first: float = 0.0
+    _last: float = 0.0
+
+    def hear(self, event: Event, when: float) -> None:
+        """Take in one event and the time that it bears."""
+        self._last = when
+        match event:
+            case happened.RunStarted():
+                self.epochs, self.total_steps, self.batches_per_epoch = event.epochs, event.total_steps, event.batches_per_epoch
+                self.workers = self.alive = event.workers
+                self.step = self._first_step = event.resumed_at_step or 0
+                self._first = when
+            case happened.Progress():
+                self.step, self.rows_per_s = max(self.step, event.step), event.rows_per_s
+                self.alive = event.workers if event.workers else self.alive  # at the end all have left
+                self.loss = self.loss if event.loss is None else event.loss
+            case happened.EpochEnded():
+                self.step, self.validation = max(self.step, event.step), event.validation
+                self.loss = self.loss if event.train_loss is None else event.train_loss
+                self.rows_per_s = self.rows_per_s or event.rows_per_s
+
+    @property
+    def epoch(self) -> str:
+        """`3/10`: the epoch under way."""
+        number = self.step // self.batches_per_epoch + 1
+        last = self.epochs or (-(-self.total_steps // self.batches_per_epoch) if self.total_steps else None)
+        return f"{min(number, last)}/{last}" if last else str(number)
+
+    @property
+    def done(self) -> float | None:
+        """The share of the run that is done, from 0 to 1; None where its length is not known."""
+        shares = [self.step / self.total_steps] if self.total_steps else []
+        if self.budget_s:
+            shares.append((self._last - self._first) / self.budget_s)
+        return min(1.0, max(shares)) if shares else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end, if it goes on as it has since it started or was resumed."""
+        elapsed_s, steps = self._last - self._first, self.step - self._first_step
+        left = [elapsed_s / steps * (self.total_steps - self.step)] if self.total_steps and steps else []
+        if self.budget_s:
+            left.append(self.budget_s - elapsed_s)
+        return max(0.0, min(left)) if left else None
+
+    def figures(self) -> list[str]:
+        """Loss, validation metric, speed and workers, each where it is known."""
+        figures = [f"loss {self.loss:.4f}"] if self.loss is not None else []
+        if self.validation:
+            figures.append(f"validation {headline(self.validation)}")
+        figures.append(f"{self.rows_per_s:,.0f} rows/s")
+        if self.workers:
+            figures.append(f"{self.alive} of {self.workers} workers")
+        return figures
+
+
+def news(event: Event) -> str | None:
+    """A sentence about an event that a person should see, and None for the others."""
+    match event:
+        case happened.RunStarted():
+            workers = f" with {event.workers} workers" if event.workers else ""
+            onwards = f", going on from step {event.resumed_at_step:,}" if event.resumed_at_step is not None else ""
+            return f"training on {event.data}: {event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}{workers}{onwards}"
+        case happened.WorkerLost():
+            inside = " inside a push" if event.inside_push else ""
+            return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}; another takes its place"
+        case happened.WorkerStopped():
+            return f"worker {event.worker} held a lock and stood still for {event.stuck_s:.1f} s; process {event.pid} is killed"
+        case happened.WorkerStarted(replaces_dead=True):
+            return f"worker {event.worker} runs again as process {event.pid}"
+        case happened.LeaseReassigned():
+            return f"lease {event.lease} goes on from its batch {event.from_batch}: {event.reason}"
+        case happened.CheckpointUnreadable():
+            return f"checkpoint {event.name} is passed over: {event.reason}"
+        case happened.RunEnded(state="failed"):
+            return f"failed at step {event.step:,}"
+        case happened.RunEnded():
+            return f"{event.state}: {event.message}"
+    return None

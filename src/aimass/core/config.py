@@ -43,15 +43,23 @@ class Config(BaseModel):
 def _first_problem(error: ValidationError, config: type[Config], prefix: str) -> UsageError:
     problem = error.errors()[0]
     where = prefix + ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-        known = [prefix + name for name in config.model_fields]
-        return unknown_name("setting", where, known)
     if problem["type"] == "extra_forbidden":
-        return UsageError(f"there is no setting {where!r}")
+        parents = [str(part) for part in problem["loc"][:-1]]
+        return unknown_name("setting", where, [prefix + ".".join([*parents, name]) for name in _fields(config, parents)])
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if problem["type"] == "missing":
         return UsageError(f"{where} is needed")
     return UsageError(f"{where}={problem['input']!r}: {reason[:1].lower()}{reason[1:]}")
+
+
+def _fields(config: type[Config], parents: list[str]) -> list[str]:
+    """The names that settings have at a place in the tree."""
+    for parent in parents:
+        below = config.model_fields[parent].annotation
+        if not (isinstance(below, type) and issubclass(below, Config)):
+            return []
+        config = below
+    return list(config.model_fields)
 
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -90,8 +98,8 @@ def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(below, dict):
                 below = node[parent] = {"name": below}
             node = below
-        if isinstance(node.get(leaf), dict) and not isinstance(value, dict):
-            node[leaf]["name"] = value
+        if isinstance(node.get(leaf), dict):
+            node[leaf].update(value if isinstance(value, dict) else {"name": value})
         else:
-            node[leaf] = value
+            node[leaf] = dict(value) if isinstance(value, dict) else value
     return tree

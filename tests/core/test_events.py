@@ -1,0 +1,58 @@
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aimass.core.errors import StorageError
+from aimass.core.events import Event, EventLog, read_events
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sneezed(Event):
+    kind = "test_sneezed"
+    loudness: float
+
+
+def test_events_come_back_in_order_and_typed(tmp_path):
+    with EventLog(tmp_path / "e.jsonl", "run-1") as log:
+        for loudness in (0.5, 1.5):
+            log.append(Sneezed(loudness=loudness))
+    found = list(read_events(tmp_path / "e.jsonl"))
+    assert [(e.run, e.seq, e.type, e.v) for e in found] == [("run-1", 0, "test_sneezed", 1), ("run-1", 1, "test_sneezed", 1)]
+    assert found[1].event() == Sneezed(loudness=1.5)
+    assert [e.seq for e in read_events(tmp_path / "e.jsonl", after=0)] == [1]
+
+
+def test_a_line_that_a_kill_cut_short_is_ignored_and_then_written_over(tmp_path):
+    path = tmp_path / "e.jsonl"
+    with EventLog(path, "run-1") as log:
+        log.append(Sneezed(loudness=1))
+    with path.open("a") as file:
+        file.write('{"run": "run-1", "seq": 1, "ti')
+    assert [e.seq for e in read_events(path)] == [0]
+    with EventLog(path, "run-1") as log:
+        log.append(Sneezed(loudness=2))
+    assert [(e.seq, e.data["loudness"]) for e in read_events(path)] == [(0, 1), (1, 2)]
+
+
+def test_unknown_types_and_fields_are_left_to_whoever_knows_them(tmp_path):
+    path = tmp_path / "e.jsonl"
+    path.write_text(
+        '{"v":1,"run":"r","seq":0,"time":1.0,"type":"from_the_future","data":{}}\n'
+        '{"v":1,"run":"r","seq":1,"time":1.0,"type":"test_sneezed","data":{"loudness":1,"colour":"red"}}\n'
+    )
+    first, second = read_events(path)
+    assert first.event() is None
+    assert second.event() == Sneezed(loudness=1)
+
+
+def test_a_log_on_a_full_disk_says_so_and_holds_whole_lines(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    log = EventLog(tmp_path / "e.jsonl", "r")
+    os.close(log._file)
+    log._file = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(StorageError, match="no space is left"):
+        log.append(Sneezed(loudness=1))
+    log.close()

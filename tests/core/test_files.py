@@ -1,0 +1,74 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from aimass.core.errors import StorageError
+from aimass.core.files import remove_folder, sweep_unfinished, whole_folder, write_json, write_tensors, write_whole
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "a") as folder:
+        (folder / "one").write_text("1")
+        raise ZeroDivisionError
+    assert names(tmp_path) == []
+    with whole_folder(tmp_path / "a") as folder:
+        (folder / "one").write_text("1")
+        assert not (tmp_path / "a").exists()
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a" / "one").read_text() == "1"
+
+
+def test_an_older_folder_is_replaced_whole_and_kept_when_the_new_one_fails(tmp_path):
+    for text in ("old", "new"):
+        with whole_folder(tmp_path / "a") as folder:
+            (folder / text).write_text(text)
+    assert names(tmp_path / "a") == ["new"]
+    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "a"):
+        raise ZeroDivisionError
+    assert names(tmp_path / "a") == ["new"]
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_keeps_its_old_content_when_the_disk_refuses(tmp_path, monkeypatch):
+    write_whole(tmp_path / "f", "old")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError, match="no space is left"):
+        write_whole(tmp_path / "f", "new")
+    assert (tmp_path / "f").read_text() == "old"
+    assert names(tmp_path) == ["f"]
+
+
+def test_json_refuses_what_json_does_not_have(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "f.json", {"a": float("nan")})
+    assert names(tmp_path) == []
+
+
+def test_what_a_kill_left_is_swept_and_the_rest_stays(tmp_path):
+    with whole_folder(tmp_path / "a"):
+        pass
+    (tmp_path / ".unfinished-b-1234").mkdir()
+    (tmp_path / ".unfinished-c-1234").write_text("half")
+    sweep_unfinished(tmp_path)
+    assert names(tmp_path) == ["a"]
+    remove_folder(tmp_path / "a")
+    assert names(tmp_path) == []
+
+
+def test_tensors_that_do_not_fit_are_an_error_of_the_disk(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    link = tmp_path / "full"
+    link.symlink_to("/dev/full")
+    with pytest.raises((OSError, StorageError)):
+        write_tensors(link / "x", {"a": torch.ones(10)})

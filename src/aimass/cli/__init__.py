@@ -37,8 +37,8 @@ def _run(arguments: Sequence[str]) -> int:
     except AimassError as error:
         return _fail(error, error.exit_code, as_json)
     except UsageProblem as problem:
-        error = in_words(problem)
-        return 0 if error is None else _fail(error, error.exit_code, as_json)
+        said = in_words(problem)
+        return 0 if said is None else _fail(said, said.exit_code, as_json)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

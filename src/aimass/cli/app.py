@@ -7,32 +7,39 @@ from typing import Annotated, Any
 
 import typer
 
-from aimass.cli import data, demo, evaluate, predict, runs, train
+from aimass.cli import data, runs
+from aimass.cli.demo import demo
+from aimass.cli.evaluate import evaluate
+from aimass.cli.predict import predict
+from aimass.cli.settings import SettingsCommand
+from aimass.cli.train import train
 from aimass.core.errors import UsageError
 
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
-"""What typer raises about a command line that it cannot read, the base of all such."""
+"""The base of what typer raises about a command line that it cannot read."""
 
 app = typer.Typer(
     name="aimass",
     help="Data in, a trained model out: train on several worker processes from one line.",
-    epilog="Start with: aimass demo. Or: aimass train customers.csv --target churn --workers 2",
+    epilog="Start with `aimass demo`, or with `aimass train customers.csv --target churn --workers 2`.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-train.register(app)
-predict.register(app)
-evaluate.register(app)
+app.command(cls=SettingsCommand, epilog="Example: aimass train customers.csv --target churn --workers 2 --optimizer.lr 0.01 --out churn")(
+    train
+)
+app.command(epilog="Example: aimass predict churn new_customers.csv --out predictions.csv")(predict)
+app.command(epilog="Example: aimass evaluate churn last_month.csv")(evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
-demo.register(app)
+app.command()(demo)
 
 
 @app.callback(invoke_without_command=True)
-def _main(
+def _start(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is, and leave.", is_eager=True)] = False,
 ) -> None:
     if version:
         from aimass import __version__
@@ -49,7 +56,7 @@ def command() -> Any:
 
 
 def in_words(problem: Any) -> UsageError | None:
-    """What typer found wrong with a command line, as our own error; None where it has only printed help."""
+    """What typer found wrong with a command line, as our own error; None where it only wants to show help."""
     if type(problem).__name__ == "NoArgsIsHelpError":
         typer.echo(problem.ctx.get_help())
         return None

@@ -142,7 +142,7 @@ def with_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     from aimass.training.config import TrainConfig
 
     default = TrainConfig.parse({"workers": settings.get("workers", 0)})
-    names = {"model": default.model.name, "strategy": default.strategy.name}  # type: ignore[attr-defined]
+    names = {"model": default.model.name, "strategy": default.strategy.name}
     needed = {kind: name for kind, name in names.items() if any(given.startswith(f"{kind}.") for given in settings)}
     return {**needed, **settings}
 

@@ -1,0 +1,52 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aimass.core.errors import UsageError
+
+DATA = "Data"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Source = Annotated[str, typer.Argument(metavar="DATA", help="A CSV file, or one of digits, iris, wine, breast_cancer, diabetes.")]
+Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)]
+Schema = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=KIND", help="A column's kind: numeric, categorical, boolean or ignored. May be repeated.", rich_help_panel=DATA
+    ),
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A spelling of 'missing' beyond the usual ones. May be repeated.", rich_help_panel=DATA),
+]
+
+
+def read_schema(pairs: list[str] | None) -> dict[str, str]:
+    """Column and kind out of `COLUMN=KIND`.
+
+    >>> read_schema(["zip=categorical", "a=b=ignored"])
+    {'zip': 'categorical', 'a=b': 'ignored'}
+    """
+    schema = {}
+    for pair in pairs or ():
+        column, equals, kind = pair.rpartition("=")
+        if not equals or not column:
+            raise UsageError(f"--schema {pair!r} has no column and kind; write it like --schema zip=categorical")
+        schema[column] = kind
+    return schema
+
+
+def read_split(text: str) -> tuple[float, ...]:
+    """The shares out of `0.8,0.1,0.1`.
+
+    >>> read_split("0.8,0.1,0.1")
+    (0.8, 0.1, 0.1)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--split {text!r} is not three shares; write them like --split 0.8,0.1,0.1") from None

@@ -1,0 +1,152 @@
+"""`aimass runs`: what was trained, and how it went."""
+
+from __future__ import annotations
+
+import json as jsons
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aimass.cli.options import AsJson
+from aimass.cli.output import figures, print_json, print_table
+
+if TYPE_CHECKING:
+    from aimass.core.events import Envelope
+    from aimass.training.run import Run
+
+app = typer.Typer(help="See what was trained, and how it went.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or its folder.")]
+
+
+@app.command("list", epilog="Example: aimass runs list --limit 5")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """List the runs, the newest first."""
+    from aimass.core.files import home
+    from aimass.training.run import Run
+    from aimass.training.standing import duration, headline
+
+    runs = Run.list()
+    summaries = [run.summary() for run in runs[:limit]]
+    if json:
+        return print_json({"object": "list", "data": summaries, "has_more": len(runs) > limit})
+    if not summaries:
+        return typer.echo(f"there are no runs in {home() / 'runs'} yet; start one with: aimass train digits")
+    header = ("run", "state", "data", "model", "strategy", "workers", "created", "took", "validation")
+    rows = []
+    for found in summaries:
+        metrics = found["metrics"] or {}
+        took = duration(metrics["elapsed_s"]) if "elapsed_s" in metrics else None
+        plain = [found[name] for name in ("id", "state", "data", "model", "strategy", "workers")]
+        rows.append((*plain, _moment(found["created"]), took, headline(metrics.get("validation", {}))))
+    print_table(header, rows, right=("workers", "took"))
+    if len(runs) > limit:
+        typer.echo(f"and {len(runs) - limit:,} older; --limit {len(runs)} shows all")
+
+
+@app.command(epilog="Example: aimass runs show run-2026 --events")
+def show(
+    run: Name,
+    events: Annotated[bool, typer.Option("--events", help="Print every event.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show one run: its settings, how it went, and what happened."""
+    from aimass.training.run import Run
+
+    found = Run.open(run)
+    if json:
+        happened = list(map(_as_line, found.events()))
+        story = {"events": happened} if events else {"events_by_type": dict(Counter(event["type"] for event in happened))}
+        return print_json({**found.summary(), "folder": str(found.folder), "config": found.config.model_dump(mode="json"), **story})
+    if events:
+        for envelope in found.events():
+            typer.echo(f"{_moment(envelope.time, exact=True)}  {envelope.type:<20} {jsons.dumps(envelope.data, ensure_ascii=False)}")
+        return
+    _show(found)
+
+
+@app.command(epilog="Example: aimass runs plot run-2026 curve.png")
+def plot(
+    run: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: .png, .svg or .pdf.")],
+    json: AsJson = False,
+) -> None:
+    """Draw the learning curve of a run."""
+    from aimass.training.run import Run
+
+    drawn = Run.open(run).plot(file)
+    return print_json({"plot": str(drawn)}) if json else typer.echo(f"the learning curve is in {drawn}")
+
+
+@app.command(epilog="Example: aimass runs follow run-2026")
+def follow(run: Name) -> None:
+    """Watch a run that another process trains, until it ends. Ctrl-C stops watching and not the run."""
+    from aimass.training.progress import follow as watch
+    from aimass.training.run import Run
+
+    found = Run.open(run)
+    watch(found)
+    typer.echo(f"{found.id} is {found.state}")
+
+
+def _show(run: Run) -> None:
+    summary = run.summary()
+    metrics = summary["metrics"] or {}
+    facts: dict[str, Any] = {
+        "run": run.id,
+        "state": summary["state"] + (f": {summary['message']}" if summary["message"] else ""),
+        "data": summary["data"],
+        "created": _moment(summary["created"]),
+        "folder": run.folder,
+        "settings": _settings(run.config.model_dump(mode="json")),
+    }
+    for name in ("steps", "epochs", "elapsed_s", "rows_per_s", "train_loss", "workers_lost", "gradients_refused"):
+        if metrics.get(name) is not None:
+            facts[name.replace("_", " ")] = f"{metrics[name]:,}"
+    if metrics.get("validation"):
+        facts["validation"] = figures(metrics["validation"])
+        facts["best"] = figures(metrics["best"])
+    if sum(metrics.get("staleness", [])):
+        facts["staleness"] = ", ".join(f"{steps}: {count:,}" for steps, count in enumerate(metrics["staleness"]) if count)
+    events = list(run.events())
+    facts["events"] = ", ".join(f"{count:,} {kind}" for kind, count in Counter(event.type for event in events).most_common())
+    for name, value in facts.items():
+        typer.echo(f"{name:<18}{value}")
+    for sentence in _noteworthy(events):
+        typer.echo(f"  {sentence}")
+    if summary["state"] in ("cancelled", "failed", "interrupted"):
+        typer.echo(f"go on with it: aimass train --resume {run.id}")
+
+
+def _noteworthy(events: list[Envelope]) -> list[str]:
+    from aimass.training import events as known  # it makes the types known, so that envelopes can be read
+    from aimass.training.standing import news
+
+    typed = [(envelope.time, envelope.event()) for envelope in events]
+    plain = (known.Progress, known.EpochEnded)
+    told = [(when, news(event)) for when, event in typed if event is not None and not isinstance(event, plain)]
+    return [f"{_moment(when, exact=True)}  {sentence}" for when, sentence in told if sentence]
+
+
+def _settings(tree: dict[str, Any], prefix: str = "") -> str:
+    """Every setting that is set, dotted, in one line."""
+    parts = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            parts.append(_settings(value, f"{prefix}{name}."))
+        elif value is not None:
+            parts.append(f"{prefix}{name}={','.join(map(str, value)) if isinstance(value, list) else value}")
+    return " ".join(part for part in parts if part)
+
+
+def _as_line(envelope: Envelope) -> dict[str, Any]:
+    return {name: getattr(envelope, name) for name in ("v", "run", "seq", "time", "type", "data")}
+
+
+def _moment(seconds: float, *, exact: bool = False) -> str:
+    return time.strftime("%H:%M:%S" if exact else "%Y-%m-%d %H:%M", time.localtime(seconds))

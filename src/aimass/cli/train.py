@@ -1,0 +1,179 @@
+"""`aimass train`: from data to a model, or on from where a run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from aimass.cli.interrupts import StopInOrder
+from aimass.cli.options import DATA, AsJson, Missing, Schema, Target, read_schema, read_split
+from aimass.cli.output import figures, print_json
+from aimass.cli.settings import META, with_names
+from aimass.core.errors import Cancelled, UsageError
+
+if TYPE_CHECKING:
+    from aimass.data.dataset import Dataset
+    from aimass.training.run import Run
+
+TRAINING, ENDS, RESULT = "Training", "When it ends, at whichever comes first", "Result"
+
+
+class Progress(Enum):
+    """How progress is shown."""
+
+    bar = "bar"
+    lines = "lines"
+    none = "none"
+
+
+DATA_OPTIONS = ("schema", "task", "split", "stratify", "split_seed", "weight", "missing")
+SETTINGS: tuple[str, ...] = ("model", "strategy", "workers", "batch_size", "optimizer", "lr", "schedule", "clip", "seed", "device")
+SETTINGS += ("epochs", "max_steps", "patience", "tolerance", "budget")
+
+
+def _option(panel: str, text: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+Text: TypeAlias = str | None
+Int: TypeAlias = int | None
+Float: TypeAlias = float | None
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        Text, typer.Argument(metavar="[DATA]", help="A CSV file, or a sample: digits, iris, wine, breast_cancer, diabetes.")
+    ] = None,
+    target: Target = None,
+    schema: Schema = None,
+    missing: Missing = None,
+    task: Annotated[Text, _option(DATA, "binary, multiclass or regression; told from the target by default.")] = None,
+    split: Annotated[Text, _option(DATA, "Shares of training, validation and test, such as 0.8,0.1,0.1.", metavar="A,B,C")] = None,
+    stratify: Annotated[bool | None, _option(DATA, "Give each split its share of each class.")] = None,
+    split_seed: Annotated[Int, _option(DATA, "Decides which row goes where; by default the --seed.")] = None,
+    weight: Annotated[Text, _option(DATA, "A column of how much each row counts.", metavar="COLUMN")] = None,
+    model: Annotated[Text, _option(TRAINING, "The model's family, such as mlp or linear.")] = None,
+    strategy: Annotated[Text, _option(TRAINING, "How workers train together, such as async_sgd.")] = None,
+    workers: Annotated[Int, _option(TRAINING, "Worker processes; 0 trains in this process.")] = None,
+    batch_size: Annotated[Int, _option(TRAINING, "Rows per worker per step.")] = None,
+    optimizer: Annotated[Text, _option(TRAINING, "Such as sgd, momentum, adam, adamw, adagrad or rmsprop.")] = None,
+    lr: Annotated[Float, _option(TRAINING, "The learning rate; by default the optimizer's own.")] = None,
+    schedule: Annotated[Text, _option(TRAINING, "How the rate changes: constant, cosine, step, inverse_sqrt.")] = None,
+    clip: Annotated[Float, _option(TRAINING, "The largest norm of a gradient.", metavar="NORM")] = None,
+    seed: Annotated[Int, _option(TRAINING, "Decides the split, the first parameters and the order of rows.")] = None,
+    device: Annotated[Text, _option(TRAINING, "Where the model computes.")] = None,
+    epochs: Annotated[Int, _option(ENDS, "Passes over the training rows.")] = None,
+    max_steps: Annotated[Int, _option(ENDS, "Batches, over all workers.")] = None,
+    patience: Annotated[Int, _option(ENDS, "Early stopping: epochs without a better validation metric.")] = None,
+    tolerance: Annotated[Float, _option(ENDS, "Converged: the training loss changes by less, three epochs in a row.")] = None,
+    budget: Annotated[Text, _option(ENDS, "Wall-clock time, such as 90s, 5m or 2h.", metavar="TIME")] = None,
+    resume: Annotated[Text, _option(RESULT, "Go on with this run from its newest checkpoint; no DATA then.", metavar="RUN")] = None,
+    out: Annotated[Path | None, _option(RESULT, "Save the model as this folder.", metavar="FOLDER")] = None,
+    plot: Annotated[Path | None, _option(RESULT, "Draw the learning curve: .png, .svg or .pdf.", metavar="FILE")] = None,
+    progress: Annotated[Progress | None, _option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Train a model on data; or with --resume go on with a run. Every setting in the table below is an option too."""
+    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    settings = {name: given[name] for name in SETTINGS if name in given} | context.meta[META]
+    _check_places(out, plot)
+    dataset = None
+    with StopInOrder() as stop:
+        if resume is not None:
+            start = _resumption(resume, given, settings)
+        else:
+            settings = _checked(with_names(settings))
+            dataset = _load(data, given)
+            start = _beginning(dataset, settings, quiet=json)
+        run = carry_out(start, stop, style=progress.value if progress else None)
+    _report(run, dataset, out, plot, as_json=json)
+
+
+def carry_out(start: Callable[[], Run], stop: StopInOrder, style: Any = None) -> Run:
+    """Start a run and show it to its end.
+
+    Raises:
+        Cancelled: it was asked to stop; the message has the line that goes on with it.
+        AimassError: what else ended it.
+    """
+    from aimass.training.progress import follow
+
+    stop.starting()
+    run = start()
+    stop.started(run)
+    follow(run, style=style)
+    run.wait()
+    if run.state == "cancelled":
+        raise Cancelled(f"stopped at a whole checkpoint; go on with: aimass train --resume {run.id}")
+    return run
+
+
+def _load(source: str | None, given: dict[str, Any]) -> Dataset:
+    from aimass.data import load
+
+    if source is None:
+        raise UsageError("there is nothing to train on; give DATA (a CSV file, or a sample such as digits), or --resume RUN")
+    options = {name: given[name] for name in DATA_OPTIONS if name in given}
+    readers: dict[str, Callable[[Any], Any]] = {"schema": read_schema, "split": read_split}
+    options = {name: readers.get(name, lambda value: value)(value) for name, value in options.items()}
+    options["seed"] = options.pop("split_seed", given.get("seed", 0))
+    return load(source, given.get("target"), **options)
+
+
+def _beginning(dataset: Dataset, settings: dict[str, Any], *, quiet: bool) -> Callable[[], Run]:
+    from aimass.training.train import train as begin
+
+    if not quiet:
+        typer.echo(repr(dataset), err=True)
+    return lambda: begin(dataset, **settings)
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as they are, after they were found sound: before data is read, which may take long."""
+    from aimass.training.train import settle
+
+    settle(settings)
+    return settings
+
+
+def _resumption(name: str, given: dict[str, Any], changes: dict[str, Any]) -> Callable[[], Run]:
+    from aimass.training.train import resume
+
+    refused = [option for option in ("data", "target", *DATA_OPTIONS) if option in given]
+    if refused:
+        option = "DATA" if refused[0] == "data" else f"--{refused[0].replace('_', '-')}"
+        raise UsageError(f"{option} cannot be given with --resume: a run goes on with the data that it was started on")
+    return lambda: resume(name, **changes)
+
+
+def _check_places(out: Path | None, plot: Path | None) -> None:
+    """Refuse, before the training and not after it, to write where nothing can be written."""
+    if out is not None and out.exists() and not (out / "model.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out} is there already and is no model; choose another folder")
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {plot} cannot be drawn; end the name in .png, .svg or .pdf")
+
+
+def _report(run: Run, dataset: Dataset | None, out: Path | None, plot: Path | None, *, as_json: bool) -> None:
+    model, metrics = run.model, run.metrics()
+    test = model.evaluate(dataset.test) if dataset is not None and len(dataset.test) else None
+    saved = model.save(out) if out is not None else run.folder / "model"
+    drawn = run.plot(plot) if plot is not None else None
+    if as_json:
+        found = {**run.summary(), "folder": str(run.folder), "test": test, "out": str(saved), "plot": str(drawn) if drawn else None}
+        return print_json(found)
+    if metrics["validation"]:
+        best = metrics["best"]
+        in_epoch = {name: value for name, value in best.items() if name != "epoch"}
+        typer.echo(f"validation  {figures(metrics['validation'])}  (best: {figures(in_epoch)}, in epoch {best.get('epoch')})")
+    if test:
+        typer.echo(f"test        {figures(test)}")
+    if drawn:
+        typer.echo(f"curve       {drawn}")
+    typer.echo(f"model       {saved}")
+    typer.echo(f"next        aimass predict {out or run.id} DATA   or   aimass runs show {run.id}")

@@ -129,8 +129,10 @@ class Model:
             raise DataError(f"{path / _DESCRIPTION} is damaged ({error}); save the model again") from error
         if module is None and isinstance(config, CustomConfig):
             raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")
-        network = module or build_module(config, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
-        _fill(network, path / _TENSORS)
+        network = module
+        if network is None:
+            network = build_module(config, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
+        _fill(network, path / _TENSORS, advice="save the model again" if module is None else "pass the network that was trained")
         return cls(module=network, encoder=encoder, config=config, task=task)
 
     def _encode(self, data: Any, *, need_target: bool) -> Encoded:
@@ -188,7 +190,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _fill(module: nn.Module, path: Path) -> None:
+def _fill(module: nn.Module, path: Path, advice: str) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -198,15 +200,14 @@ def _fill(module: nn.Module, path: Path) -> None:
         raise DataError(f"{path} is damaged or missing ({error}); save the model again") from error
     own = _each_once(module)
     if own.keys() != tensors.keys():
-        odd = sorted(own.keys() ^ tensors.keys())
-        raise UsageError(
-            f"the network and {path} do not have the same tensors: {odd[0]!r} is in one of them only; pass the network that was trained"
-        )
+        odd = min(own.keys() ^ tensors.keys())
+        where = "the file" if odd in tensors else "the network"
+        raise UsageError(f"the network and {path} do not have the same tensors: {odd!r} is in {where} alone; {advice}")
     state = module.state_dict()
     for name, tensor in tensors.items():
         if state[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)} in {path} and {tuple(state[name].shape)} in the network"
-            raise UsageError(f"{name!r} has shape {shapes}; pass the network that was trained")
+            raise UsageError(f"{name!r} has shape {shapes}; {advice}")
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)

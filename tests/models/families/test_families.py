@@ -1,0 +1,79 @@
+"""What holds for every family."""
+
+import pytest
+import torch
+
+from aimass.models.family import FAMILIES, Family, FamilyConfig
+from aimass.models.learner import Learner
+from aimass.models.tasks import build_task
+
+SHAPES = [(5, (), 1), (5, (), 3), (3, (4, 2), 3), (0, (4, 2), 1)]
+
+
+@pytest.fixture(params=FAMILIES.names())
+def family(request):
+    return FAMILIES.load(request.param)
+
+
+@pytest.fixture
+def config(family):
+    return family.config()
+
+
+def inputs_of(num_numbers, cardinalities, rows=7):
+    inputs = {"numbers": torch.randn(rows, num_numbers)}
+    if cardinalities:
+        inputs["categories"] = torch.stack([torch.randint(0, size, (rows,)) for size in cardinalities], dim=1)
+    return inputs
+
+
+def test_is_a_family_whose_settings_name_it(family, config):
+    assert isinstance(family, Family)
+    assert isinstance(config, FamilyConfig)
+    assert FAMILIES.load(config.name) is family
+    assert type(config).parse(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(("num_numbers", "cardinalities", "num_outputs"), SHAPES)
+def test_gives_outputs_of_the_right_shape(family, config, num_numbers, cardinalities, num_outputs):
+    module = family.build(config, num_numbers, cardinalities, num_outputs)
+    outputs = module(*inputs_of(num_numbers, cardinalities).values())
+    assert outputs.shape == (7, num_outputs)
+    assert outputs.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("num_numbers", "cardinalities", "num_outputs"), [(5, (), 3), (3, (4, 2), 3)])
+def test_learns(family, config, num_numbers, cardinalities, num_outputs):
+    torch.manual_seed(0)
+    learner = Learner(family.build(config, num_numbers, cardinalities, num_outputs), build_task("multiclass"))
+    inputs = inputs_of(num_numbers, cardinalities, rows=12)
+    targets = (inputs["numbers"][:, 0] > 0).long() + (inputs["categories"][:, 0] > 1).long() if cardinalities else torch.arange(12) % 3
+    batch = {"inputs": inputs, "targets": targets, "rows": torch.arange(12), "weights": None}
+    first = learner.gradient(batch)[0]
+    for _ in range(200):
+        learner.parameters.add_(learner.gradient(batch)[1], alpha=-0.1)
+    assert learner.gradient(batch)[0] < 0.8 * first
+
+
+@pytest.mark.parametrize(("num_numbers", "cardinalities", "num_outputs"), SHAPES)
+def test_each_row_is_answered_alone(family, config, num_numbers, cardinalities, num_outputs):
+    torch.manual_seed(0)
+    module = family.build(config, num_numbers, cardinalities, num_outputs).double().eval()
+    inputs = inputs_of(num_numbers, cardinalities)
+    inputs["numbers"] = inputs["numbers"].double()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    alone = torch.cat([module(*(values[row : row + 1] for values in inputs.values())) for row in range(7)])
+    torch.testing.assert_close(module(*inputs.values()), alone)
+
+
+def test_has_no_batch_statistics(family, config):
+    module = family.build(config, 4, (3,), 2)
+    assert module.state_dict().keys() == dict(module.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_works_in_other_precisions(family, config, dtype):
+    learner = Learner(family.build(config, 3, (4, 2), 3).to(dtype), build_task("multiclass"))
+    batch = {"inputs": inputs_of(3, (4, 2)), "targets": torch.arange(7) % 3, "rows": torch.arange(7), "weights": None}
+    assert bool(torch.isfinite(learner.gradient(batch)[1]).all())

@@ -1,0 +1,185 @@
+"""Runs from start to end: what ends them, what they leave, what they tell."""
+
+import json
+import os
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import aimass
+from aimass.core.errors import DataError, NotFound, UsageError
+from aimass.training.events import EpochEnded
+from aimass.training.run import Run
+
+
+def kinds(run):
+    return [envelope.type for envelope in run.events()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"epochs": 3}, "epochs"),
+        ({"max_steps": 77}, "max_steps"),
+        ({"epochs": 500, "stop.target": "accuracy>=0.8"}, "target"),
+        ({"epochs": 500, "patience": 3}, "patience"),
+        ({"epochs": 500, "tolerance": 0.5}, "tolerance"),
+        ({"budget": 0.5}, "budget"),
+    ],
+)
+def test_a_run_ends_for_the_reason_that_it_says(settings, reason, workers):
+    run = aimass.train("digits", workers=workers, **settings).wait()
+    metrics = run.metrics()
+    assert metrics["reason"] == reason
+    assert run.state == "succeeded"
+    if reason == "epochs":
+        assert metrics["steps"] == 3 * 45
+    if reason == "max_steps":
+        assert metrics["steps"] == 77
+        assert metrics["epochs"] == round(77 / 45, 3)
+    if reason == "target":
+        assert run.history()[-1]["validation"]["accuracy"] >= 0.8
+        assert metrics["epochs"] < 500
+    if reason == "patience":
+        assert metrics["epochs"] > metrics["best"]["epoch"]
+        validated = run._data.validation
+        assert run.model.evaluate(validated)["accuracy"] == pytest.approx(metrics["best"]["accuracy"])
+    assert kinds(run)[0] == "run_started"
+    assert kinds(run)[-1] == "run_ended"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_epoch_is_told_once_and_in_order(workers):
+    run = aimass.train("digits", workers=workers, epochs=12).wait()
+    epochs = [envelope.event() for envelope in run.events() if envelope.type == "epoch"]
+    assert all(isinstance(epoch, EpochEnded) for epoch in epochs)
+    assert [epoch.epoch for epoch in epochs] == list(range(1, 13))
+    assert sum(run.metrics()["staleness"]) == 12 * 45
+    assert [envelope.seq for envelope in run.events()] == list(range(len(kinds(run))))
+    assert run.metrics()["best"]["accuracy"] == max(epoch.validation["accuracy"] for epoch in epochs)
+
+
+def test_only_the_last_checkpoints_and_the_best_one_stay():
+    run = aimass.train("digits", epochs=40, checkpoint={"every": 0.01, "keep": 3}).wait()
+    names = sorted(path.name for path in (run.folder / "checkpoints").iterdir())
+    assert kinds(run).count("checkpoint") > 4
+    assert names[0] == "best"
+    assert len(names) == 4
+    assert names[-1] == f"step-{40 * 45:012d}"
+
+
+def test_no_descriptor_and_no_process_is_left_by_ten_runs():
+    aimass.train("iris", workers=2, epochs=1).wait()
+    before = len(os.listdir("/proc/self/fd")), len(psutil.Process().children(recursive=True))
+    for _ in range(5):
+        aimass.train("iris", workers=2, epochs=1).wait()
+        aimass.train("iris", epochs=1).wait()
+    after = len(os.listdir("/proc/self/fd")), len(psutil.Process().children(recursive=True))
+    assert after[1] <= before[1]
+    assert after[0] <= before[0] + 2
+
+
+def test_two_runs_at_once_do_not_meet():
+    runs = [aimass.train("digits", workers=1, epochs=5, seed=seed) for seed in (1, 1)]
+    first, second = [run.wait() for run in runs]
+    assert first.metrics()["steps"] == second.metrics()["steps"] == 225
+    for a, b in zip(first.model.module.parameters(), second.model.module.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_training_leaves_the_callers_random_state_and_module_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    module = torch.nn.Linear(13, 3)
+    torch.manual_seed(7)
+    start = module.weight.clone()
+    run = aimass.train("wine", model=module, epochs=3, seed=99).wait()
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(module.weight, start)
+    assert not torch.equal(run.model.module.weight, start)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_buffers_of_a_batch_norm_are_those_of_the_data(workers):
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(13, momentum=None), torch.nn.Linear(13, 3))
+    run = aimass.train("wine", model=module, workers=workers, epochs=8, batch_size=16, lr=0.02).wait()
+    norm = run.model.module[0]
+    torch.testing.assert_close(norm.running_mean, torch.zeros(13), atol=0.08, rtol=0)
+    assert norm.num_batches_tracked > 0
+    assert run.model.evaluate(run._data.train)["accuracy"] > 0.8
+
+
+def test_a_weighted_row_counts_as_often_as_it_says():
+    x = np.linspace(-1, 1, 40)
+    columns = {"x": [*x, *x], "y": [*(2 * x), *(-2 * x)], "w": [3.0] * 40 + [1.0] * 40}
+    data = aimass.data.load(columns, "y", weight="w", split=(1, 0, 0), task="regression")
+    model = aimass.train(data, model="linear", batch_size=80, epochs=2000, optimizer="momentum", lr=0.05).wait().model
+    assert model.predict([{"x": 1.0}])[0]["prediction"] == pytest.approx(1.0, abs=0.02)  # (3 · 2 − 1 · 2) / 4
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id_and_listed_newest_first():
+    first = aimass.train("iris", epochs=1).wait()
+    time.sleep(0.01)
+    second = aimass.train("iris", epochs=1).wait()
+    assert [run.id for run in Run.list()] == [second.id, first.id]
+    assert Run.open(first.id[:-1]).id == first.id
+    assert Run.open(first.folder).metrics() == first.metrics()
+    with pytest.raises(NotFound, match="2 runs begin with 'run-'"):
+        Run.open("run-")
+    with pytest.raises(NotFound, match="no run 'nothing'"):
+        Run.open("nothing")
+
+
+def test_what_cannot_be_resumed_says_why(tmp_path):
+    run = aimass.train({"x": list(range(40)), "y": [0, 1] * 20}, "y", epochs=1).wait()
+    with pytest.raises(UsageError, match=r"data from memory; resume it from Python"):
+        aimass.resume(run.id)
+    file = tmp_path / "a.csv"
+    file.write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    run = aimass.train(str(file), "y", epochs=1).wait()
+    with pytest.raises(UsageError, match="batch_size cannot change"):
+        aimass.resume(run.id, batch_size=3)
+    assert aimass.resume(run.id, epochs=2).wait().metrics()["epochs"] == 2
+    file.write_text("x,y\n" + "".join(f"{i},{(i + 1) % 2}\n" for i in range(40)))
+    with pytest.raises(DataError, match="has changed since"):
+        aimass.resume(run.id, epochs=3)
+    custom = aimass.train("wine", model=torch.nn.Linear(13, 3), epochs=1).wait()
+    with pytest.raises(UsageError, match="model=MyModule"):
+        aimass.resume(custom.id)
+    assert aimass.resume(custom.id, model=torch.nn.Linear(13, 3), epochs=2).wait().metrics()["epochs"] == 2
+
+
+def test_workers_can_change_when_a_run_goes_on():
+    run = aimass.train("digits", epochs=2).wait()
+    again = run.resume(epochs=4, workers=2).wait()
+    assert again.config.strategy.name == "async_sgd"
+    assert again.metrics()["steps"] == 180
+    assert again.resume(epochs=5, workers=0).wait().metrics()["steps"] == 225
+
+
+def test_a_plot_is_drawn_in_the_format_of_its_name(tmp_path):
+    run = aimass.train("iris", epochs=2).wait()
+    assert run.plot(tmp_path / "deep" / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert run.plot(tmp_path / "curve.svg").read_text().startswith("<?xml")
+    with pytest.raises(UsageError, match=r"end the name in \.png"):
+        run.plot(tmp_path / "curve.doc")
+
+
+def test_a_run_tells_its_state_and_metrics_only_when_there_are_some():
+    run = aimass.train("digits", epochs=100_000, workers=2)
+    assert run.state == "running"
+    with pytest.raises(NotFound, match="has no metrics yet"):
+        run.metrics()
+    with pytest.raises(TimeoutError, match="it goes on"):
+        run.wait(timeout=0.05)
+    with pytest.raises(UsageError, match="still running"):
+        aimass.resume(run.id)
+    run.cancel()
+    run.wait()
+    assert json.dumps(run.summary())
+    assert run.summary()["state"] == "cancelled"

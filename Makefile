@@ -26,8 +26,8 @@ test: $(VENV)/.installed-dev  ## every test that needs no GPU
 	$(BIN)/python -m pytest -n 2 -m 'not gpu'
 
 check: $(VENV)/.installed-dev  ## format, lint, types, layers, doctests
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q --doctest-modules src -n 0

@@ -156,6 +156,7 @@ def test_other_precisions_hold_a_cast_copy(dtype, tolerance):
     module = deepcopy(reference).to(dtype)
     learner = learner_of(module)
     assert learner.parameters.dtype == torch.float32
+    learner.gradient(some_batch(seed=7))
     loss, gradient = learner.gradient(batch)
     assert gradient.dtype == torch.float32
     assert loss == pytest.approx(expected_loss, abs=tolerance)

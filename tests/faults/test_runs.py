@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import aimass
-from aimass.core.errors import Cancelled, StorageError, TrainingError
+from aimass.core.errors import Cancelled, StorageError, TrainingError, UsageError
 from aimass.training.run import Run
 
 
@@ -204,7 +204,16 @@ class Raises(torch.nn.Linear):
         super().__init__(13, 3)
 
     def forward(self, numbers):
-        raise ValueError("these are not the numbers I know")
+        if self.training:
+            raise ValueError("these are not the numbers I know")
+        return super().forward(numbers)
+
+
+def test_a_module_that_does_not_fit_the_data_is_refused_before_a_process_starts():
+    run = aimass.train("wine", model=torch.nn.Linear(13, 2), workers=2)
+    with pytest.raises(UsageError, match="let its last layer have 3 outputs"):
+        run.wait()
+    assert not events_of(run, "worker_started")
 
 
 def test_a_module_that_raises_in_a_worker_ends_the_run_with_its_words():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aimass.models.config import build_module
+from aimass.models.custom import check_module
 from aimass.models.learner import Learner
 from aimass.optim.update import build_update
 from aimass.parameters.layout import Layout
@@ -28,11 +29,13 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
     """The run's module, freshly initialised, or a copy of the caller's."""
     from copy import deepcopy
 
+    encoder = data.encoder
+    shape = encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes)
     if module is None:
-        encoder = data.encoder
-        module = build_module(config.model, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
+        module = build_module(config.model, *shape)
     else:
         module = deepcopy(module)
+        check_module(module, *shape)
     return Learner(module, task, device=config.device)
 
 

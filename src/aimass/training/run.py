@@ -110,6 +110,12 @@ class Run:
         return TrainConfig.parse(self._facts["config"])
 
     @property
+    def source(self) -> dict[str, Any]:
+        """The data it was started on: `name`, `fingerprint`, `task`, and `origin`, the arguments that load it again, or None."""
+        source: dict[str, Any] = self._facts["data"]
+        return source
+
+    @property
     def state(self) -> str:
         """`running`, `succeeded`, `failed`, `cancelled`, or `interrupted` when its process died."""
         state: str = self._facts["state"]
@@ -218,6 +224,12 @@ class Run:
         from aimass.training.train import resume
 
         return resume(self.id, data=self._data, model=self._module, home=self.folder.parent.parent, **changes)
+
+    def go_on(self, config: TrainConfig, data: Dataset, module: nn.Module | None) -> None:
+        """Begin again from the newest checkpoint, with these settings."""
+        self._data, self._module = data, module
+        self._note(state=RUNNING, pid=os.getpid(), config=config.model_dump(mode="json"))
+        self.start(resume=True)
 
     def start(self, *, resume: bool = False) -> None:
         """Begin, in a thread of this process. The caller has set `_data`, and `_module` for a custom model."""

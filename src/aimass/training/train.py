@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.core.config import nest
 from aimass.core.errors import DataError, UsageError
-from aimass.models.config import is_module
+from aimass.models.config import CUSTOM, is_module
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.run import RUNNING, Run
 
@@ -82,18 +82,13 @@ def resume(
     if fixed:
         raise UsageError(f"{fixed[0]} cannot change in a run that goes on; start a new one")
     config = _changed(run.config, changes)
-    if config.model.name == "custom" and model is None:  # type: ignore[attr-defined]
+    if config.model.name == CUSTOM and model is None:
         raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
     if config.workers:
         _warm_up()
     dataset = _load_again(run, data)
     check_data(config, dataset)
-    run._facts["config"] = config.model_dump(mode="json")
-    run._data, run._module = dataset, model
-    import os
-
-    run._note(state=RUNNING, pid=os.getpid())
-    run.start(resume=True)
+    run.go_on(config, dataset, model)
     if progress:
         from aimass.training.progress import follow
 
@@ -153,7 +148,7 @@ def _load_again(run: Run, data: Any) -> Dataset:
     from aimass.data import load
     from aimass.data.dataset import Dataset
 
-    known = run._facts["data"]
+    known = run.source
     if isinstance(data, Dataset):
         dataset = data
     elif known["origin"] is None:

@@ -22,6 +22,7 @@ app = typer.Typer(
     name="aimass",
     help="Data in, a trained model out: train on several worker processes from one line.",
     epilog="Start with `aimass demo`, or with `aimass train customers.csv --target churn --workers 2`.",
+    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,18 +37,21 @@ app.add_typer(runs.app, name="runs")
 app.command()(demo)
 
 
-@app.callback(invoke_without_command=True)
-def _start(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is, and leave.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from aimass import __version__
 
         typer.echo(f"aimass {__version__}")
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version this is, and leave.")
+    ] = False,
+) -> None:
+    """What stands before the command. Only `--version` does, and its callback has acted on it."""
 
 
 def command() -> Any:
@@ -58,11 +62,10 @@ def command() -> Any:
 def in_words(problem: Any) -> UsageError | None:
     """What typer found wrong with a command line, as our own error; None where it only wants to show help."""
     if type(problem).__name__ == "NoArgsIsHelpError":
-        typer.echo(problem.ctx.get_help())
         return None
-    message = re.sub(r"\s+", " ", problem.format_message()).strip().rstrip(".")
+    message = re.sub(r"\s+", " ", problem.format_message()).strip().rstrip(".").replace(". Did you mean", "; did you mean")
     context = getattr(problem, "ctx", None)
-    hint = f"; `{context.command_path} --help` shows what there is" if context is not None else ""
-    error = UsageError(f"{message[:1].lower()}{message[1:]}{hint}")
+    hint = f"`{context.command_path} --help` shows what there is" if context is not None else ""
+    error = UsageError(f"{message[:1].lower()}{message[1:]}{' ' if message.endswith('?') else '; '}{hint}".rstrip("; "))
     error.param = getattr(getattr(problem, "param", None), "name", None)  # type: ignore[attr-defined]
     return error

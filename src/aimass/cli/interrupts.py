@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aimass.training.run import Run
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STOPPING = b"\nstopping after the current batch, writing a checkpoint; once more ends it at once\n"
+_STOPPING = b"stopping after the current batch, writing a checkpoint; once more ends it at once\n"
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -44,14 +44,15 @@ class StopInOrder:
             run.cancel()
 
     def _stop(self, signum: int, _: FrameType | None) -> None:
+        in_terminal = os.isatty(2)
         if self.is_asked:
-            os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")
+            os.write(2, _SHOW_CURSOR if in_terminal else b"")
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         elif not self._is_starting:
             raise Cancelled("stopped before training began; nothing was written")
         self.is_asked = True
-        os.write(2, _STOPPING)
+        os.write(2, b"\n" * in_terminal + _STOPPING)
         if self._run is not None:
             self._run.cancel()
 

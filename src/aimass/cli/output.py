@@ -9,7 +9,7 @@ from typing import Any
 
 from typer import echo
 
-from aimass.core.errors import AimassError
+from aimass.core.errors import AimassError, Cancelled
 
 
 def print_json(value: Any) -> None:
@@ -18,12 +18,12 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: AimassError, *, as_json: bool) -> None:
-    """One line on standard error; for programs an object on standard output too."""
+    """One line on standard error; for programs an object on standard output too. A stop that was asked for is no error."""
     message = " ".join(str(error).split())
     if as_json:
         parts = {"message": message, "type": type(error).__name__, "code": error.code, "param": getattr(error, "param", None)}
         print_json({"error": parts})
-    echo(f"error: {message}", err=True)
+    echo(message if isinstance(error, Cancelled) else f"error: {message}", err=True)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:

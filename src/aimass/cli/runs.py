@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsons
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +104,7 @@ def _show(run: Run) -> None:
         "data": summary["data"],
         "created": _moment(summary["created"]),
         "folder": run.folder,
-        "settings": _settings(run.config.model_dump(mode="json")),
+        "settings": _settings(run),
     }
     for name in ("steps", "epochs", "elapsed_s", "rows_per_s", "train_loss", "workers_lost", "gradients_refused"):
         if metrics.get(name) is not None:
@@ -133,15 +134,27 @@ def _noteworthy(events: list[Envelope]) -> list[str]:
     return [f"{_moment(when, exact=True)}  {sentence}" for when, sentence in told if sentence]
 
 
-def _settings(tree: dict[str, Any], prefix: str = "") -> str:
-    """Every setting that is set, dotted, in one line."""
-    parts = []
+def _settings(run: Run) -> str:
+    """The settings that are not the default ones, as options of `aimass train`."""
+    from aimass.training.config import TrainConfig
+
+    config = run.config.model_dump(mode="json")
+    names = {kind: config[kind]["name"] for kind in ("model", "strategy")}
+    default = TrainConfig.parse({**names, "workers": config["workers"]}).model_dump(mode="json")
+    plain = dict(_flat({**default, "workers": 0}))
+    options = [f"--{kind} {name}" for kind, name in names.items()]
+    for name, value in _flat(config):
+        if value != plain.get(name):
+            options.append(f"--{name} {','.join(map(str, value)) if isinstance(value, list) else value}")
+    return " ".join(options)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, dict):
-            parts.append(_settings(value, f"{prefix}{name}."))
-        elif value is not None:
-            parts.append(f"{prefix}{name}={','.join(map(str, value)) if isinstance(value, list) else value}")
-    return " ".join(part for part in parts if part)
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _as_line(envelope: Envelope) -> dict[str, Any]:

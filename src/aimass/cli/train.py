@@ -47,7 +47,7 @@ Float: TypeAlias = float | None
 def train(
     context: typer.Context,
     data: Annotated[
-        Text, typer.Argument(metavar="[DATA]", help="A CSV file, or a sample: digits, iris, wine, breast_cancer, diabetes.")
+        Text, typer.Argument(metavar="DATA", help="A CSV file, or a sample: digits, iris, wine, breast_cancer, diabetes.")
     ] = None,
     target: Target = None,
     schema: Schema = None,

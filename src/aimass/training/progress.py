@@ -125,8 +125,9 @@ class _Display:
         self.standing.hear(event, envelope.time)
         if isinstance(event, happened.GradientRefused):
             self._refused[event.worker] += event.count
-        ends = isinstance(event, happened.RunEnded)
-        if ends or time.monotonic() - self._told >= _LINE_S:
+        if isinstance(event, happened.RunStarted):
+            self._told = time.monotonic()
+        if isinstance(event, happened.RunEnded) or time.monotonic() - self._told >= _LINE_S:
             self._told = time.monotonic()
             self.tell_standing()
             for worker, count in sorted(self._refused.items()):
@@ -161,8 +162,6 @@ class _Lines(_Display):
 
     def tell_standing(self) -> None:
         standing = self.standing
-        if not standing.step:
-            return
         step = f"step {standing.step:,}" + (f"/{standing.total_steps:,}" if standing.total_steps else "")
         left = [f"{duration(standing.left_s)} left"] if standing.left_s else []
         line = "  ".join([f"epoch {standing.epoch}", step, *standing.figures(), *left])

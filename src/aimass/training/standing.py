@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from aimass.core.events import Event
 from aimass.training import events as happened
 
+_IN_ORDER = "ended with status 0"
+
 
 def duration(seconds: float) -> str:
     """A time for people.
@@ -98,7 +100,8 @@ class Standing:
         figures = [f"loss {self.loss:.4f}"] if self.loss is not None else []
         if self.validation:
             figures.append(f"validation {headline(self.validation)}")
-        figures.append(f"{self.rows_per_s:,.0f} rows/s")
+        if self.rows_per_s:
+            figures.append(f"{self.rows_per_s:,.0f} rows/s")
         if self.workers:
             figures.append(f"{self.alive} of {self.workers} workers")
         return figures
@@ -118,7 +121,7 @@ def news(event: Event) -> str | None:
             return f"worker {event.worker} held a lock and stood still for {event.stuck_s:.1f} s; process {event.pid} is killed"
         case happened.WorkerStarted(replaces_dead=True):
             return f"worker {event.worker} runs again as process {event.pid}"
-        case happened.LeaseReassigned():
+        case happened.LeaseReassigned() if not event.reason.endswith(_IN_ORDER):  # one who leaves gives back what is left
             return f"lease {event.lease} goes on from its batch {event.from_batch}: {event.reason}"
         case happened.CheckpointUnreadable():
             return f"checkpoint {event.name} is passed over: {event.reason}"

@@ -1,0 +1,126 @@
+"""Real signals to real processes."""
+
+import signal
+
+import psutil
+import pytest
+
+from aimass.training.run import Run
+
+ENDLESS = ("train", "digits", "--workers", "2", "--epochs", "1000000", "--checkpoint.every", "3600")
+
+UNSTOPPABLE = """
+import time
+from aimass.cli.interrupts import StopInOrder
+
+class Deaf:
+    def cancel(self):
+        print("asked", flush=True)
+
+with StopInOrder() as stop:
+    stop.starting()
+    stop.started(Deaf())
+    print("under way", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+
+STARTING = """
+import time
+from aimass.cli.interrupts import StopInOrder
+
+class Polite:
+    def cancel(self):
+        print("asked", flush=True)
+
+with StopInOrder() as stop:
+    stop.starting()
+    print("starting", flush=True)
+    while not stop.is_asked:
+        time.sleep(0.01)
+    print("still here", flush=True)
+    stop.started(Polite())
+"""
+
+
+def read_until(stream, text):
+    """Lines up to the first that holds `text`."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"{text!r} never came: {lines}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_at_a_whole_checkpoint_and_leaves_no_process(start, number):
+    process = start(*ENDLESS)
+    read_until(process.stderr, "step")
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) == 3  # the process that forks workers, and two of them
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopping after the current batch, writing a checkpoint" in err
+    (run,) = Run.list()
+    assert err.splitlines()[-1] == f"stopped at a whole checkpoint; go on with: aimass train --resume {run.id}"
+    assert out == ""
+    assert run.state == "cancelled"
+    assert (run.folder / "checkpoints").is_dir()
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+
+
+def test_what_was_stopped_goes_on_where_it_was(start, aimass):
+    process = start("train", "iris", "--max-steps", "1000000000")
+    read_until(process.stderr, "step")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    (run,) = Run.list()
+    steps = run.metrics()["steps"]
+    outcome = aimass("train", "--resume", run.id, "--max-steps", steps + 5)
+    assert outcome.status == 0
+    assert f"going on from step {steps:,}" in outcome.err
+    assert Run.open(run.id).metrics()["steps"] == steps + 5
+
+
+def test_for_programs_a_stop_is_an_object(start):
+    import json
+
+    process = start("train", "iris", "--max-steps", "1000000000", "--json")
+    read_until(process.stderr, "step")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out)["error"]["code"] == "cancelled"
+
+
+def test_the_second_signal_ends_the_process_at_once(start):
+    process = start(code=UNSTOPPABLE)
+    read_until(process.stdout, "under way")
+    process.send_signal(signal.SIGINT)
+    read_until(process.stdout, "asked")
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_signal_while_the_run_starts_waits_for_it(start):
+    process = start(code=STARTING)
+    read_until(process.stdout, "starting")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert out.split("\n") == ["still here", "asked", ""]
+    assert process.returncode == 0
+
+
+def test_a_signal_before_the_run_leaves_nothing_behind(home):
+    import os
+
+    from aimass.cli.interrupts import StopInOrder
+    from aimass.core.errors import Cancelled
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Cancelled, match="before training began"), StopInOrder():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

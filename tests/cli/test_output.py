@@ -1,0 +1,18 @@
+from aimass.cli.output import print_error, print_table
+from aimass.core.errors import Cancelled, DataError
+
+
+def test_an_error_stays_on_one_line(capsys):
+    print_error(DataError("two\n  lines"), as_json=False)
+    assert capsys.readouterr().err == "error: two lines\n"
+
+
+def test_a_stop_that_was_asked_for_is_no_error(capsys):
+    print_error(Cancelled("stopped"), as_json=False)
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_table_lines_up_and_takes_brackets_as_they_are(capsys):
+    print_table(("name", "rows"), [("[bold]", 7), ("b", 1000), (None, None)], right=("rows",))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["name    rows", "[bold]     7", "b       1000", ""]

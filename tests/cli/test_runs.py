@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import aimass as library
+from aimass.core.events import EventLog
+from aimass.training.events import GradientRefused, WorkerLost
+
+
+@pytest.fixture
+def run(home):
+    return library.train("iris", epochs=2, lr=0.05, model={"name": "mlp", "hidden": [8]}).wait()
+
+
+def test_list_without_runs(aimass, home):
+    assert aimass("runs", "list").out == f"there are no runs in {home / 'runs'} yet; start one with: aimass train digits\n"
+    assert json.loads(aimass("runs", "list", "--json").out) == {"object": "list", "data": [], "has_more": False}
+
+
+def test_list_the_newest_first(aimass, run):
+    newest = library.train("wine", max_steps=1).wait()
+    lines = aimass("runs", "list").out.splitlines()
+    assert [line.split()[:5] for line in lines[1:]] == [
+        [each.id, "succeeded", name, "mlp", "single"] for each, name in ((newest, "wine"), (run, "iris"))
+    ]
+    assert f"accuracy {run.metrics()['validation']['accuracy']:.4f}" in lines[2]
+    found = json.loads(aimass("runs", "list", "--limit", "1", "--json").out)
+    assert ([each["id"] for each in found["data"]], found["has_more"]) == ([newest.id], True)
+    assert "and 1 older" in aimass("runs", "list", "--limit", "1").out
+
+
+def test_show_tells_the_story(aimass, run):
+    with EventLog(run.folder / "events.jsonl", run.id) as log:
+        log.append(WorkerLost(worker=1, pid=77, how="killed by SIGKILL", inside_push=True))
+        log.append(GradientRefused(worker=0, count=3))
+    out = aimass("runs", "show", run.id).out
+    facts = {line[:18].strip(): line[18:] for line in out.splitlines()}
+    assert facts["state"] == "succeeded: all 2 epochs are done"
+    assert facts["settings"] == "--model mlp --strategy single --model.hidden 8 --optimizer.lr 0.05 --stop.epochs 2"
+    assert facts["steps"] == "8"
+    assert facts["events"].startswith("2 epoch, ")
+    assert "1 worker_lost" in facts["events"]
+    assert "worker 1 is lost: process 77 was killed by SIGKILL inside a push; another takes its place" in out
+
+
+def test_the_settings_that_are_shown_train_the_same_again(aimass, run):
+    shown = next(line for line in aimass("runs", "show", run.id).out.splitlines() if line.startswith("settings"))
+    aimass("train", "iris", *shown.removeprefix("settings").split())
+    from aimass.training.run import Run
+
+    again = Run.list()[0]
+    assert again.id != run.id
+    assert again.config == run.config
+
+
+def test_show_for_programs(aimass, run):
+    found = json.loads(aimass("runs", "show", run.id, "--json").out)
+    assert (found["id"], found["config"]["optimizer"]["lr"], found["events_by_type"]["epoch"]) == (run.id, 0.05, 2)
+    events = json.loads(aimass("runs", "show", run.id, "--json", "--events").out)["events"]
+    assert [event["seq"] for event in events] == list(range(len(events)))
+    assert {event["run"] for event in events} == {run.id}
+
+
+def test_events_one_a_line(aimass, run):
+    lines = aimass("runs", "show", run.id, "--events").out.splitlines()
+    assert [line.split()[1] for line in lines] == [envelope.type for envelope in run.events()]
+
+
+def test_what_did_not_finish_says_how_to_go_on(aimass, run):
+    described = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps({**described, "state": "failed", "message": "no luck"}))
+    out = aimass("runs", "show", run.id[:-2]).out
+    assert "failed: no luck" in out
+    assert f"aimass train --resume {run.id}" in out
+
+
+def test_plot(aimass, run):
+    assert aimass("runs", "plot", run.id, "curve.svg").out == "the learning curve is in curve.svg\n"
+    assert "<svg" in Path("curve.svg").read_text()
+    assert json.loads(aimass("runs", "plot", run.id, "curve.png", "--json").out) == {"plot": "curve.png"}
+    assert aimass("runs", "plot", run.id, "curve.doc").status == 2
+
+
+def test_follow_shows_a_run_of_another_process(start, aimass):
+    import signal
+
+    from aimass.training.run import Run
+
+    process = start("train", "iris", "--max-steps", "1000000000")
+    while "step" not in process.stderr.readline():
+        assert process.poll() is None
+    (run,) = Run.list()
+    watcher = start("runs", "follow", run.id)
+    while "step" not in watcher.stderr.readline():
+        assert watcher.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, err = watcher.communicate(timeout=60)
+    assert out == f"{run.id} is cancelled\n"
+    assert "cancelled: it was asked to stop" in err

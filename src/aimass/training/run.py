@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aimass.cluster.alive import is_alive, process_start
 from aimass.core.errors import AimassError, Cancelled, NotFound, StorageError, TrainingError
 from aimass.core.events import Envelope, EventLog, read_events
 from aimass.core.files import home as default_home
@@ -123,7 +124,7 @@ class Run:
             fresh: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
             self._facts = fresh
             state = fresh["state"]
-            if state == RUNNING and not _is_alive(fresh.get("pid"), fresh.get("process_started")):
+            if state == RUNNING and not is_alive(fresh.get("pid"), fresh.get("process_started")):
                 return "interrupted"
         return state
 
@@ -274,7 +275,7 @@ class Run:
 
     def _note(self, **changes: Any) -> None:
         if "pid" in changes:
-            changes["process_started"] = _process_start(changes["pid"])
+            changes["process_started"] = process_start(changes["pid"])
         self._facts = {**self._facts, **changes}
         write_json(self.folder / "run.json", self._facts)
 
@@ -303,23 +304,6 @@ def _escape(name: str) -> str:
     import glob
 
     return glob.escape(name) or "?"
-
-
-def _process_start(pid: int) -> float | None:
-    import psutil
-
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
-
-
-def _is_alive(pid: int | None, started: float | None) -> bool:
-    """Whether the process that drives a run is there, and is not another one with the same number."""
-    if pid is None:
-        return False
-    now = _process_start(pid)
-    return now is not None and (started is None or abs(now - started) < 1.0)
 
 
 @atexit.register

@@ -22,6 +22,7 @@ from aimass.core.errors import TrainingError
 from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
+from aimass.training.buffers import gather_buffers
 from aimass.training.checkpoint import Best, Checkpoint, Checkpoints
 from aimass.training.counters import Counters
 from aimass.training.events import CheckpointUnreadable, CheckpointWritten, EpochEnded, GradientRefused, Progress, RunStarted
@@ -29,8 +30,9 @@ from aimass.training.leases import LeaseTable
 from aimass.training.rows import TrainingRows, share
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
+from aimass.training.summary import summarise
 from aimass.training.supervisor import Supervisor
-from aimass.training.worker import BUFFERED, Worker
+from aimass.training.worker import Worker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,6 +76,7 @@ class Trainer:
         self._ended: tuple[str, str] | None = None
         self._best_is_saved = True
         self._supervisor: Supervisor | None = None
+        self._is_open = False
 
     def cancel(self) -> None:
         """Ask the run to stop after the batches under way. Any thread may call it."""
@@ -93,8 +96,8 @@ class Trainer:
             return self._finish()
         finally:
             torch.set_rng_state(generator)
-            if hasattr(self, "rules"):
-                self.summary = self._summarise()
+            if self._is_open:
+                self.summary = self._summary()
             self._close()
 
     # ------------------------------------------------------------------------------------------------------- 1. open
@@ -121,6 +124,7 @@ class Trainer:
         self._measured_loss = self._epoch_loss = self.counters.loss
         self._refused = [0] * self.server.layout.num_slots
         self._refused_since = (0, 0)
+        self._is_open = True
         self.tell(
             RunStarted(
                 data=self.data.name,
@@ -270,19 +274,11 @@ class Trainer:
         return {name: value for name, value in found.items() if isfinite(value)}
 
     def _pull_model(self) -> None:
-        """Bring p, and the workers' buffers averaged by rows, into this process's module."""
+        """Bring p, and the workers' buffers, into this process's module."""
         self.server.pull(self.learner.parameters)
         self.learner.refresh()
-        layout, words = self.server.layout, self.server.words
-        if self._supervisor is None or not layout.num_buffers:
-            return
-        weights = [float(words[layout.slot(slot) + BUFFERED]) for slot in range(layout.num_slots)]
-        if sum(weights):
-            parts = [self.server.buffers(slot) * (weight / sum(weights)) for slot, weight in enumerate(weights)]
-            self.learner.set_float_buffers(torch.stack(parts).sum(0))
-        known = self.learner.integer_buffers()
-        newest = {name: torch.tensor(values, dtype=known[name].dtype) for name, values in self._supervisor.integers.items()}
-        self.learner.set_integer_buffers({**known, **newest})
+        if self._supervisor is not None:
+            gather_buffers(self.learner, self.server, self._supervisor.integers)
 
     def _save(self) -> None:
         """Write the state of now; and the best epoch, where that is newer than the one on disk."""
@@ -333,25 +329,10 @@ class Trainer:
             return "max_steps", f"all {steps:,} steps are done"
         return "epochs", f"all {self.config.stop.num_epochs} epochs are done"
 
-    def _summarise(self) -> dict[str, Any]:
-        """How it went, as JSON."""
-        last = self.rules.history[-1] if self.rules.history else {"train_loss": None, "validation": {}}
-        elapsed_s = self.rules.elapsed_s
-        staleness = self.counters.staleness
-        while len(staleness) > 1 and not staleness[-1]:
-            staleness.pop()
-        return {
-            "steps": self.leases.committed_batches,
-            "epochs": round(self.leases.committed_batches / self.plan.batches_per_epoch, 3),
-            "elapsed_s": round(elapsed_s, 3),
-            "rows_per_s": round(self.counters.rows / max(elapsed_s, 1e-9), 1),
-            "train_loss": last["train_loss"],
-            "validation": last["validation"],
-            "best": {"epoch": self.best.epoch["epoch"], **self.best.epoch["validation"]} if self.best else {},
-            "staleness": staleness,
-            "workers_lost": self._supervisor.num_lost if self._supervisor else self.counters.num_lost,
-            "gradients_refused": self.counters.num_refused,
-        }
+    def _summary(self) -> dict[str, Any]:
+        num_lost = self._supervisor.num_lost if self._supervisor else self.counters.num_lost
+        batches = self.leases.committed_batches
+        return summarise(self.rules, self.counters, batches, batches / self.plan.batches_per_epoch, self.best, num_lost)
 
     def _close(self) -> None:
         """Leave nothing behind: no process, no descriptor, no memory but the model's own."""

@@ -1,0 +1,40 @@
+"""How a run went, in a few numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aimass.training.checkpoint import Best
+    from aimass.training.counters import Counters
+    from aimass.training.stopping import StopRules
+
+
+def summarise(rules: StopRules, counters: Counters, steps: int, epochs: float, best: Best | None, num_lost: int) -> dict[str, Any]:
+    """What `Run.metrics` gives, as JSON.
+
+    Args:
+        rules: with the epochs so far and the time.
+        counters: what the workers counted.
+        steps: batches that are committed.
+        epochs: passes over the training rows; the last may be a part of one.
+        best: the best epoch, if there was one.
+        num_lost: workers that ended before their time.
+    """
+    last = rules.history[-1] if rules.history else {"train_loss": None, "validation": {}}
+    elapsed_s = rules.elapsed_s
+    staleness = counters.staleness
+    while len(staleness) > 1 and not staleness[-1]:
+        staleness.pop()
+    return {
+        "steps": steps,
+        "epochs": round(epochs, 3),
+        "elapsed_s": round(elapsed_s, 3),
+        "rows_per_s": round(counters.rows / max(elapsed_s, 1e-9), 1),
+        "train_loss": last["train_loss"],
+        "validation": last["validation"],
+        "best": {"epoch": best.epoch["epoch"], **best.epoch["validation"]} if best else {},
+        "staleness": staleness,
+        "workers_lost": num_lost,
+        "gradients_refused": counters.num_refused,
+    }

@@ -52,7 +52,8 @@ class Outcome:
         pushes: applied, and replayed.
         whole: every push of every worker was applied once to every shard.
         equal: p and the states have the bits of the serial replay.
-        push_gb_per_s: while nobody was killed, the bytes that Adam must move over the time of a push.
+        push_gb_per_s: while nobody was killed, the bytes that Adam must move over the time between pushes. The making and the
+            screening of gradients take a part of that time.
         triad_gb_per_s: of the memory, in the same run; one thread.
     """
 
@@ -242,9 +243,8 @@ def main() -> None:
         share = outcome.push_gb_per_s / outcome.triad_gb_per_s
         print(f"{outcome.kills} kills, {outcome.inside_push} inside a push, {outcome.repairs} shards repaired, in {elapsed_s:.0f} s")
         print(f"{outcome.pushes} pushes, each once on every shard: {outcome.whole}; bits equal a serial replay: {outcome.equal}")
-        print(
-            f"{outcome.push_gb_per_s} GB/s of atomic Adam by two processes, {share:.0%} of the triad's {outcome.triad_gb_per_s} (one thread)"
-        )
+        print(f"{outcome.push_gb_per_s} GB/s of atomic Adam by two processes, which also make the gradients:")
+        print(f"{share:.0%} of the triad's {outcome.triad_gb_per_s} GB/s by one thread")
     raise SystemExit(not (outcome.whole and outcome.equal))
 
 

@@ -1,4 +1,6 @@
-from aimass.cli.output import print_error, print_table
+import json
+
+from aimass.cli.output import print_error, print_json, print_table
 from aimass.core.errors import Cancelled, DataError
 
 
@@ -16,3 +18,8 @@ def test_a_table_lines_up_and_takes_brackets_as_they_are(capsys):
     print_table(("name", "rows"), [("[bold]", 7), ("b", 1000), (None, None)], right=("rows",))
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == ["name    rows", "[bold]     7", "b       1000", ""]
+
+
+def test_json_has_no_nan_and_only_text_as_keys(capsys):
+    print_json({0: [float("nan"), 1.5], "inside": {"most": float("inf"), "names": ("é",)}, True: None})
+    assert json.loads(capsys.readouterr().out) == {"0": [None, 1.5], "inside": {"most": None, "names": ["é"]}, "true": None}

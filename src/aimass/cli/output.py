@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 from typer import echo
@@ -13,8 +14,25 @@ from aimass.core.errors import AimassError, Cancelled
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output. Keys that are no text, such as the classes 0 to 9, become text."""
-    echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON document on standard output."""
+    echo(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """A JSON document. Keys that are no text, such as the classes 0 to 9, become text; NaN and infinity, which JSON lacks, null.
+
+    >>> as_json({"loss": float("nan")})
+    '{\\n  "loss": null\\n}'
+    """
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def print_error(error: AimassError, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from aimass.cli.options import AsJson
-from aimass.cli.output import print_json
+from aimass.cli.output import as_json, print_json
 from aimass.core.errors import DataError, NotFound
 
 
@@ -34,7 +34,7 @@ def predict(
     document = {"predictions": answers}
     if out is None:
         return print_json(document) if json else typer.echo(_as_csv(answers), nl=False)
-    write_whole(out, jsons.dumps(document, ensure_ascii=False, indent=2) + "\n" if out.suffix.lower() == ".json" else _as_csv(answers))
+    write_whole(out, as_json(document) + "\n" if out.suffix.lower() == ".json" else _as_csv(answers))
     if json:
         return print_json({"rows": len(answers), "out": str(out)})
     typer.echo(f"{len(answers):,} predictions are in {out}")

@@ -64,13 +64,12 @@ _NO_CELL = -1
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a shard: views of p, of each slot's gradient, of the states, and of each slot's saved copy."""
+    """A part of a shard: views of p, of each slot's gradient, of the states, and of each slot's saved copies."""
 
     p: Tensor
     gradients: list[Tensor]  # one a slot
     states: list[Tensor]
-    rows: list[np.ndarray]  # p and each state
-    saved: list[list[np.ndarray]]  # for each slot: p and each state
+    undo: list[list[tuple[np.ndarray, np.ndarray]]]  # for each slot: (saved copy, the chunk itself) of p and of each state
     weight_decay: float
 
 
@@ -118,6 +117,8 @@ class SharedMemoryServer(ParameterServer):
         self.gradients = [self._vector(layout.gradient_offset(i), layout.num_parameters) for i in range(layout.num_slots)]
         self.shards = [self._shard(i, weight_decay or [0.0] * len(layout.groups)) for i in range(layout.num_shards)]
         self.ticket: Ticket | None = None
+        self._slots = [layout.slot(i) for i in range(layout.num_slots)]
+        self._target: tuple[int, list[np.ndarray]] = (-1, [])  # where `pull` copied to last: its address, and its part of each shard
 
     @classmethod
     def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: object) -> SharedMemoryServer:
@@ -148,11 +149,15 @@ class SharedMemoryServer(ParameterServer):
         return self.gradients[self.slot]
 
     def pull(self, out: Tensor) -> int:
-        if out.data_ptr() == self.p.data_ptr():
-            return self.clock
-        target, words, locks = out.numpy(), self.words, self.locks
+        address, parts = self._target
+        if out.data_ptr() != address:
+            if out.data_ptr() == self.p.data_ptr():
+                return self.clock
+            parts = [out.numpy()[shard.start : shard.stop] for shard in self.shards]
+            self._target = out.data_ptr(), parts  # which keep its memory, so that nothing else can have this address
+        words, locks = self.words, self.locks
         clock = -1
-        for shard in self.shards:
+        for shard, part in zip(self.shards, parts, strict=True):
             locks.acquire_shared(shard.index)
             while words[shard.words + SHARD_OWNER]:
                 locks.release(shard.index)
@@ -161,7 +166,7 @@ class SharedMemoryServer(ParameterServer):
                 locks.acquire_shared(shard.index)
             if clock < 0:
                 clock = words[shard.words + SHARD_CLOCK]
-            np.copyto(target[shard.start : shard.stop], shard.p)
+            np.copyto(part, shard.p)
             locks.release(shard.index)
         return clock
 
@@ -206,7 +211,7 @@ class SharedMemoryServer(ParameterServer):
 
     def _admit(self, slot: int, ticket: Ticket | None) -> bool:
         """Step 2, under the first shard's lock."""
-        words, at = self.words, self.layout.slot(slot)
+        words, at = self.words, self._slots[slot]
         if ticket is None:
             words[at + SLOT_CELL] = _NO_CELL
         else:
@@ -222,7 +227,7 @@ class SharedMemoryServer(ParameterServer):
     def _apply(self, shard: Shard, slot: int) -> None:
         """Step 3, under the shard's lock."""
         words, at = self.words, shard.words
-        words[at + SHARD_SEQUENCE] = words[self.layout.slot(slot) + SLOT_SEQUENCE]
+        words[at + SHARD_SEQUENCE] = words[self._slots[slot] + SLOT_SEQUENCE]
         words[at + SHARD_NEXT_CLOCK] = words[at + SHARD_CLOCK] + 1
         words[at + SHARD_PROGRESS] = 0
         words[at + SHARD_OWNER] = slot + 1
@@ -235,7 +240,7 @@ class SharedMemoryServer(ParameterServer):
         progress = 2 * first_chunk
         for chunk in shard.chunks[first_chunk:] if first_chunk else shard.chunks:
             if atomic:
-                for saved, row in zip(chunk.saved[slot], chunk.rows, strict=True):
+                for saved, row in chunk.undo[slot]:
                     np.copyto(saved, row)
             words[at + SHARD_PROGRESS] = progress + 1
             update.apply(chunk.p, chunk.gradients[slot], chunk.states, step, rate, chunk.weight_decay)
@@ -247,14 +252,14 @@ class SharedMemoryServer(ParameterServer):
 
     def _commit(self, slot: int) -> None:
         """Step 4."""
-        words, at = self.words, self.layout.slot(slot)
+        words, at = self.words, self._slots[slot]
         if words[at + SLOT_CELL] != _NO_CELL:
             words[self.layout.cell(words[at + SLOT_CELL]) + LEASE_COMMITTED] = words[at + SLOT_COMMITS]
         words[at + SLOT_INTENT] = 0
 
     def _refuse(self, slot: int, ticket: Ticket | None) -> Pushed:
         """Count a batch as done although its gradient is not finite, so that nobody computes it for ever."""
-        words, at = self.words, self.layout.slot(slot)
+        words, at = self.words, self._slots[slot]
         with self.locks.held(self.shards[0].index):
             if ticket is not None:
                 cell = self.layout.cell(ticket.cell)
@@ -265,7 +270,7 @@ class SharedMemoryServer(ParameterServer):
         return Pushed.NOT_FINITE
 
     def _count(self, slot: int, staleness: int) -> None:
-        words, at = self.words, self.layout.slot(slot)
+        words, at = self.words, self._slots[slot]
         words[at + SLOT_APPLIED] += 1
         words[at + SLOT_STALENESS + (staleness if staleness < NUM_STALENESS_BINS else NUM_STALENESS_BINS - 1)] += 1
 
@@ -278,7 +283,7 @@ class SharedMemoryServer(ParameterServer):
         chunk = progress // 2
         if progress % 2:
             if self.atomic:
-                for saved, row in zip(shard.chunks[chunk].saved[slot], shard.chunks[chunk].rows, strict=True):
+                for saved, row in shard.chunks[chunk].undo[slot]:
                     np.copyto(row, saved)
             else:
                 chunk += 1
@@ -291,7 +296,7 @@ class SharedMemoryServer(ParameterServer):
         Returns:
             whether the worker died inside a push.
         """
-        words, at = self.words, self.layout.slot(slot)
+        words, at = self.words, self._slots[slot]
         if not words[at + SLOT_INTENT]:
             return False
         for shard in self.shards:
@@ -305,12 +310,12 @@ class SharedMemoryServer(ParameterServer):
 
     def is_pushing(self, slot: int) -> bool:
         """Whether a push of this slot has been admitted and has not ended."""
-        return bool(self.words[self.layout.slot(slot) + SLOT_INTENT])
+        return bool(self.words[self._slots[slot] + SLOT_INTENT])
 
     def progress(self, slot: int) -> tuple[int, ...]:
         """A value that changes while a push of this slot gets on, to tell a slow holder from a stopped one."""
         words = self.words
-        sequence = words[self.layout.slot(slot) + SLOT_SEQUENCE]
+        sequence = words[self._slots[slot] + SLOT_SEQUENCE]
         owned = [words[s.words + SHARD_PROGRESS] for s in self.shards if words[s.words + SHARD_OWNER] == slot + 1]
         return (sequence, sum(words[s.words + SHARD_APPLIED + slot] for s in self.shards), *owned)
 
@@ -368,14 +373,13 @@ class SharedMemoryServer(ParameterServer):
         return Shard(index=index, words=self.layout.shard_words(index), chunks=chunks, p=self.p.numpy()[start:stop], start=start, stop=stop)
 
     def _chunk(self, low: int, high: int, weight_decay: float) -> Chunk:
-        layout, rows = self.layout, [self.p, *self.states]
+        layout, rows = self.layout, [vector[low:high].numpy() for vector in (self.p, *self.states)]
         return Chunk(
             p=self.p[low:high],
             gradients=[gradient[low:high] for gradient in self.gradients],
             states=[state[low:high] for state in self.states],
-            rows=[row[low:high].numpy() for row in rows],
-            saved=[
-                [self._vector(layout.undo_offset(slot, row), high - low).numpy() for row in range(len(rows))]
+            undo=[
+                [(self._vector(layout.undo_offset(slot, i), high - low).numpy(), row) for i, row in enumerate(rows)]
                 for slot in range(layout.num_slots)
             ],
             weight_decay=weight_decay,

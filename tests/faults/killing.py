@@ -47,14 +47,16 @@ def integer_gradient(rows, length):
 class KillingServer(SharedMemoryServer):
     """Dies once, at the n-th time that a chosen point is reached."""
 
+    points = POINTS
+    signal = signal.SIGKILL
+
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         self.update.reached = self.reached
         at = self.layout.slot(self.slot)
         generator = random.Random(time.monotonic_ns())
         self._left = generator.randint(3, 25) if self.words[at + KILLS] < self.words[at + QUOTA] else -1
-        self._point = generator.choice(POINTS)
-        self._locked = 0
+        self._point = generator.choice(self.points)
         if self._left > 0 and self._point == "anywhere":
             self._alarm(generator.random() * 0.02)
 
@@ -76,7 +78,7 @@ class KillingServer(SharedMemoryServer):
             at = self.layout.slot(self.slot)
             self.words[at + KILLS] += 1
             self.words[at + WHERE + POINTS.index(point)] += 1
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
 
     def _apply(self, shard, slot):
         self.reached("before shard" if shard.index == 0 else "between shards")
@@ -108,6 +110,18 @@ def main(context):
     worker.Learner = IntegerLearner
     worker.build_update = lambda config: IntegerUpdate()
     worker_main(context)
+
+
+def stop_in_push(context):
+    """An entry whose worker does not die in the middle of a push, but stands still."""
+    KillingServer.points, KillingServer.signal = ("in first",), signal.SIGSTOP
+    main(context)
+
+
+def stop_in_claim(context):
+    """An entry whose worker stands still while it takes a lease, and holds the table."""
+    KillingServer.points, KillingServer.signal = ("in claim",), signal.SIGSTOP
+    main(context)
 
 
 worker_main = worker.main

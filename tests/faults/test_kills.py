@@ -8,7 +8,7 @@ import torch
 from faults import killing
 
 import aimass
-from aimass.parameters.layout import SHARD_OWNER, SHARD_REPAIRS
+from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
 from aimass.training import worker as worker_module
 from aimass.training.train import settle
@@ -42,46 +42,61 @@ def expected_sum(run, length):
     return total
 
 
+class Watched:
+    """A run of the real trainer on integers, with a look at the block before it is given back."""
+
+    def __init__(self, data, folder, monkeypatch, num_kills, epochs):
+        settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": NUM_WORKERS, "epochs": epochs, "batch_size": 64, "seed": 1}
+        self.events = []
+        self.trainer = trainer.Trainer(settle(settings)[0], data, folder, self.events.append)
+        opened, closed = trainer.Trainer._open, trainer.Trainer._close
+
+        def open_with_kills(run):
+            opened(run)
+            self.start = run.server.p.clone()
+            for slot in range(NUM_WORKERS):
+                run.server.words[run.server.layout.slot(slot) + killing.QUOTA] = -(-num_kills // NUM_WORKERS)
+
+        def look_and_close(run):
+            words, layout, shards = run.server.words, run.server.layout, run.server.shards
+            slots = [layout.slot(slot) for slot in range(NUM_WORKERS)]
+            self.kills = sum(words[at + killing.KILLS] for at in slots)
+            self.where = {point: sum(words[at + killing.WHERE + i] for at in slots) for i, point in enumerate(killing.POINTS)}
+            self.owners = [words[shard.words + SHARD_OWNER] for shard in shards]
+            self.repairs = sum(words[shard.words + SHARD_REPAIRS] for shard in shards)
+            self.clocks = [words[shard.words + SHARD_CLOCK] for shard in shards]
+            self.grown = [torch.round(run.server.p - self.start), *[state.clone() for state in run.server.states]]
+            closed(run)
+
+        monkeypatch.setattr(trainer.Trainer, "_open", open_with_kills)
+        monkeypatch.setattr(trainer.Trainer, "_close", look_and_close)
+        self.reason, _ = self.trainer.run()
+
+    def check(self):
+        """Every batch once: in p, in each state, in each shard's clock; and nobody holds anything."""
+        assert self.reason == "epochs"
+        expected = expected_sum(self.trainer, self.trainer.server.layout.num_parameters)
+        assert torch.equal(self.grown[0], expected)
+        assert torch.equal(self.grown[1], expected)
+        assert torch.equal(self.grown[2], 2 * expected)
+        assert self.clocks == [self.trainer.plan.total_batches] * len(self.clocks)
+        assert not any(self.owners)
+
+
 @pytest.mark.soak
 def test_every_batch_counts_once_however_workers_die(data, integer_run, tmp_path, monkeypatch):
-    config, _ = settle(
-        {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": NUM_WORKERS, "epochs": 2 * NUM_KILLS, "batch_size": 64, "seed": 1}
-    )
-    events = []
-    run = trainer.Trainer(config, data, tmp_path, events.append)
-    opened = trainer.Trainer._open
-    state = {}
+    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS, epochs=2 * NUM_KILLS)
+    print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
+    assert run.kills >= NUM_KILLS
+    assert sum(event.kind == "worker_lost" for event in run.events) >= NUM_KILLS * 0.9
+    run.check()
 
-    def open_with_kills(self):
-        opened(self)
-        state["p"] = self.server.p.clone()
-        for slot in range(NUM_WORKERS):
-            self.server.words[self.server.layout.slot(slot) + killing.QUOTA] = -(-NUM_KILLS // NUM_WORKERS)
 
-    def note(self):
-        words, layout = self.server.words, self.server.layout
-        slots = [layout.slot(slot) for slot in range(NUM_WORKERS)]
-        state["kills"] = sum(words[at + killing.KILLS] for at in slots)
-        state["where"] = [sum(words[at + killing.WHERE + i] for at in slots) for i in range(len(killing.POINTS))]
-        state["owners"] = [words[shard.words + SHARD_OWNER] for shard in self.server.shards]
-        state["repairs"] = sum(words[shard.words + SHARD_REPAIRS] for shard in self.server.shards)
-        state["grown"] = [self.server.p - state["p"], *[s.clone() for s in self.server.states]]
-        state["clocks"] = [words[shard.words] for shard in self.server.shards]
-        closed(self)
-
-    closed = trainer.Trainer._close
-    monkeypatch.setattr(trainer.Trainer, "_open", open_with_kills)
-    monkeypatch.setattr(trainer.Trainer, "_close", note)
-    reason, _ = run.run()
-
-    print(f"{state['kills']} kills, {state['repairs']} repairs:", dict(zip(killing.POINTS, state["where"], strict=True)))
-    assert reason == "epochs"
-    assert state["kills"] >= NUM_KILLS
-    assert sum(event.kind == "worker_lost" for event in events) >= NUM_KILLS * 0.9
-    expected = expected_sum(run, run.server.layout.num_parameters)
-    grown = torch.round(state["grown"][0])
-    assert torch.equal(grown, expected)
-    assert torch.equal(state["grown"][1], expected)
-    assert torch.equal(state["grown"][2], 2 * expected)
-    assert state["clocks"] == [run.plan.total_batches] * len(run.server.shards)
-    assert not any(state["owners"])
+@pytest.mark.parametrize("entry", [killing.stop_in_push, killing.stop_in_claim])
+def test_a_worker_that_stands_still_with_a_lock_is_killed_and_its_work_is_finished(entry, data, integer_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_module, "main", entry)
+    run = Watched(data, tmp_path, monkeypatch, num_kills=2, epochs=6)
+    stuck = [event for event in run.events if event.kind == "worker_stuck"]
+    assert len(stuck) == run.kills == 2
+    assert [event.stuck_s for event in stuck if not 2 <= event.stuck_s < 10] == []
+    run.check()

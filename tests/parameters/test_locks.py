@@ -1,6 +1,7 @@
 import os
+import signal
 
-from aimass.parameters.locks import ByteLocks
+from aimass.parameters.locks import ByteLocks, WatchfulLocks
 
 
 def in_child(action):
@@ -32,3 +33,28 @@ def test_readers_share_and_a_dead_holder_keeps_nothing():
     assert in_child(lambda: locks.try_acquire(1))  # and dies with it
     assert locks.try_acquire(1)
     os.close(locks.descriptor)
+
+
+def test_watchful_locks_name_the_holder_while_they_wait_and_do_not_hang():
+    descriptor = os.memfd_create("locks")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        ByteLocks(descriptor).acquire(3)
+        os.write(writer, b"held")
+        signal.pause()
+    os.read(reader, 4)
+    seen = []
+
+    def watch(holder, waited_s):
+        seen.append((holder, waited_s))
+        if len(seen) == 3:
+            os.kill(pid, signal.SIGKILL)
+
+    for acquire in (WatchfulLocks(descriptor, watch).acquire, WatchfulLocks(descriptor, watch).acquire_shared):
+        acquire(3)
+    assert {holder for holder, _ in seen} == {pid}
+    assert [waited_s for _, waited_s in seen] == sorted(waited_s for _, waited_s in seen)
+    os.waitpid(pid, 0)
+    for opened in (descriptor, reader, writer):
+        os.close(opened)

@@ -183,7 +183,7 @@ def test_little_things():
     assert [duration(seconds) for seconds in (0, 59.9, 60, 3600)] == ["0:00", "0:59", "1:00", "1:00:00"]
     assert headline({"loss": 0.5}) == "loss 0.5000"
     assert (
-        news(happened.WorkerStopped(worker=1, pid=5, stuck_s=2.04)) == "worker 1 held a lock and stood still for 2.0 s; process 5 is killed"
+        news(happened.WorkerStuck(worker=1, pid=5, stuck_s=2.04)) == "worker 1 held a lock and stood still for 2.0 s; process 5 is killed"
     )
     assert news(happened.CheckpointUnreadable(name="step-1", reason="torn")) == "checkpoint step-1 is passed over: torn"
     assert news(happened.CheckpointWritten(step=1, name="step-1")) is None

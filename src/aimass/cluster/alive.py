@@ -6,11 +6,12 @@ _SAME_START_S = 1.0
 
 
 def process_start(pid: int) -> float | None:
-    """When a process started, in seconds since 1970; None when there is none."""
+    """When a process started, in seconds since 1970; None when there is none, or it has ended."""
     import psutil
 
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
         return None
 

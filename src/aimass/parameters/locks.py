@@ -6,9 +6,14 @@ would drop them all. The kernel frees them the moment a process ends, however it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, lockf
+from fcntl import F_GETLK, F_WRLCK, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, fcntl, lockf
+
+_FLOCK = "hh4xqqi4x"  # type, whence, start, length, pid: struct flock of 64-bit Linux
+_POLL_S = 0.0002
 
 
 class ByteLocks:
@@ -51,3 +56,40 @@ class ByteLocks:
             self._depth[byte] = depth
             if not depth:
                 self.release(byte)
+
+
+class WatchfulLocks(ByteLocks):
+    """The locks of a process that must never hang on another's: the one that could end that other.
+
+    Args:
+        descriptor: as for `ByteLocks`.
+        watch: called again and again while a lock is waited for, with its holder's pid and the seconds waited.
+    """
+
+    def __init__(self, descriptor: int, watch: Callable[[int, float], None]) -> None:
+        super().__init__(descriptor)
+        self._watch = watch
+
+    def acquire(self, byte: int) -> None:
+        self._poll(byte, LOCK_EX)
+
+    def acquire_shared(self, byte: int) -> None:
+        self._poll(byte, LOCK_SH)
+
+    def holder(self, byte: int) -> int | None:
+        """The pid of a process that holds the lock, if another does."""
+        asked = struct.pack(_FLOCK, F_WRLCK, 0, byte, 1, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl(self.descriptor, F_GETLK, asked))
+        return int(pid) if kind == F_WRLCK or pid > 0 else None
+
+    def _poll(self, byte: int, kind: int) -> None:
+        started = time.monotonic()
+        while True:
+            try:
+                lockf(self.descriptor, kind | LOCK_NB, 1, byte)
+                return
+            except BlockingIOError:
+                holder = self.holder(byte)
+                if holder is not None:
+                    self._watch(holder, time.monotonic() - started)
+                time.sleep(_POLL_S)

@@ -46,7 +46,7 @@ class WorkerLost(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerStopped(Event):
+class WorkerStuck(Event):
     """A worker that held a lock and did not move was killed."""
 
     kind = "worker_stuck"

@@ -117,7 +117,7 @@ def news(event: Event) -> str | None:
         case happened.WorkerLost():
             inside = " inside a push" if event.inside_push else ""
             return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}; another takes its place"
-        case happened.WorkerStopped():
+        case happened.WorkerStuck():
             return f"worker {event.worker} held a lock and stood still for {event.stuck_s:.1f} s; process {event.pid} is killed"
         case happened.WorkerStarted(replaces_dead=True):
             return f"worker {event.worker} runs again as process {event.pid}"

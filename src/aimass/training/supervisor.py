@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
+from aimass.parameters.locks import WatchfulLocks
 from aimass.training import worker
-from aimass.training.events import LeaseReassigned, WorkerLost, WorkerStarted, WorkerStopped
+from aimass.training.events import LeaseReassigned, WorkerLost, WorkerStarted, WorkerStuck
 from aimass.training.preload import PRELOAD
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Supervisor:
         self._deaths_in_vain = 0
         self._committed_at_death = -1
         self._failure: str | None = None
+        self._killed_holders: set[int] = set()
+        server.locks = WatchfulLocks(server.memory.descriptor, self._watch_holder)
         self.integers: dict[str, Any] = {}
         self.num_lost = 0
 
@@ -126,6 +129,7 @@ class Supervisor:
     def _start(self, slot: int) -> None:
         seat = self._seats[slot]
         seat.announced, seat.progress, seat.moved = False, (), time.monotonic()
+        self._killed_holders.discard(slot)
         log = self._folder / f"worker-{slot}.log"
         orders = replace(seat.orders, slot=slot)
         seat.process = self.cluster.start(f"worker {slot}", worker.main, orders, self._descriptors, log)
@@ -145,7 +149,8 @@ class Supervisor:
         if process.exit_status != 0 and self._failure is None:
             self.num_lost += 1
             self._tell(WorkerLost(worker=slot, pid=process.pid, how=process.describe_exit(), inside_push=inside))
-        self._report_released(released, f"worker {slot} {process.describe_exit()}")
+        if process.exit_status != 0:
+            self._report_released(released, f"worker {slot} {process.describe_exit()}")
 
     def _report_released(self, released: list[Released], reason: str) -> None:
         for lease in released:
@@ -170,11 +175,23 @@ class Supervisor:
             progress = self._server.progress(slot)
             if progress != seat.progress:
                 seat.progress, seat.moved = progress, time.monotonic()
-            stuck_s = time.monotonic() - seat.moved
-            if stuck_s > _STUCK_S or (stuck_s > _STOPPED_S and _is_stopped(seat.process.pid)):
-                self._tell(WorkerStopped(worker=slot, pid=seat.process.pid, stuck_s=round(stuck_s, 3)))
-                self.cluster.kill(seat.process)
+            if self._kill_if_stuck(slot, seat.process, time.monotonic() - seat.moved):
                 seat.moved = time.monotonic()
+
+    def _watch_holder(self, pid: int, waited_s: float) -> None:
+        """While the driver itself waits for a lock: end a holder that stands still. What it had begun is finished by the next."""
+        for slot, seat in enumerate(self._seats):
+            process = seat.process
+            is_holder = process is not None and process.pid == pid and slot not in self._killed_holders
+            if process is not None and is_holder and self._kill_if_stuck(slot, process, waited_s):
+                self._killed_holders.add(slot)
+
+    def _kill_if_stuck(self, slot: int, process: Process, still_s: float) -> bool:
+        if still_s <= _STOPPED_S or (still_s <= _STUCK_S and not _is_stopped(process.pid)):
+            return False
+        self._tell(WorkerStuck(worker=slot, pid=process.pid, stuck_s=round(still_s, 3)))
+        self.cluster.kill(process)
+        return True
 
 
 def _is_stopped(pid: int) -> bool:

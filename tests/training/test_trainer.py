@@ -46,7 +46,7 @@ def test_a_run_ends_for_the_reason_that_it_says(settings, reason, workers):
         assert metrics["epochs"] < 500
     if reason == "patience":
         assert metrics["epochs"] > metrics["best"]["epoch"]
-        validated = run._data.validation
+        validated = run.data.validation
         assert run.model.evaluate(validated)["accuracy"] == pytest.approx(metrics["best"]["accuracy"])
     assert kinds(run)[0] == "run_started"
     assert kinds(run)[-1] == "run_ended"
@@ -111,7 +111,7 @@ def test_buffers_of_a_batch_norm_are_those_of_the_data(workers):
     norm = run.model.module[0]
     torch.testing.assert_close(norm.running_mean, torch.zeros(13), atol=0.08, rtol=0)
     assert norm.num_batches_tracked > 0
-    assert run.model.evaluate(run._data.train)["accuracy"] > 0.8
+    assert run.model.evaluate(run.data.train)["accuracy"] > 0.8
 
 
 def test_a_weighted_row_counts_as_often_as_it_says():
@@ -183,3 +183,9 @@ def test_a_run_tells_its_state_and_metrics_only_when_there_are_some():
     run.wait()
     assert json.dumps(run.summary())
     assert run.summary()["state"] == "cancelled"
+
+
+def test_a_run_that_is_watched_raises_what_ended_it():
+    assert aimass.train("iris", epochs=2, progress=True).state == "succeeded"
+    with pytest.raises(UsageError, match="this run measures"):
+        aimass.train("iris", epochs=2, progress=True, stop={"epochs": 2, "target": "f7>=1"})

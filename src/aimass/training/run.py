@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aimass.cluster.alive import is_alive, process_start
 from aimass.core.errors import AimassError, Cancelled, NotFound, StorageError, TrainingError
@@ -117,6 +117,11 @@ class Run:
         return source
 
     @property
+    def data(self) -> Dataset | None:
+        """The data set, where this process trains or has trained on it."""
+        return self._data
+
+    @property
     def state(self) -> str:
         """`running`, `succeeded`, `failed`, `cancelled`, or `interrupted` when its process died."""
         state: str = self._facts["state"]
@@ -206,9 +211,7 @@ class Run:
         try:
             ended = self._done.wait(timeout)
         except KeyboardInterrupt:
-            self.cancel()
-            self._done.wait()
-            raise Cancelled(f"stopped at a whole checkpoint; go on with: aimass train --resume {self.id}") from None
+            self.stop()
         if not ended:
             raise TimeoutError(f"{self.id} has not ended within {timeout:g} s; it goes on")
         if self._error is not None:
@@ -219,6 +222,18 @@ class Run:
         """Ask it to stop: the batches under way are finished, a checkpoint is written. `wait` waits for that."""
         if self._trainer is not None:
             self._trainer.cancel()
+
+    def stop(self) -> NoReturn:
+        """What Ctrl-C does: cancel, wait until everything is kept, and say how to go on.
+
+        Raises:
+            Cancelled: always, once the run has ended.
+        """
+        self.cancel()
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        raise Cancelled(f"stopped at a whole checkpoint; go on with: aimass train --resume {self.id}") from None
 
     def resume(self, **changes: Any) -> Run:
         """Go on from the newest checkpoint, with other settings if need be, such as `epochs=20` or `workers=4`."""

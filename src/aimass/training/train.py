@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from aimass.data.dataset import Dataset
 
 
-def train(data: Any, target: str | None = None, *, progress: bool | None = None, home: str | Path | None = None, **settings: Any) -> Run:
+def train(data: Any, target: str | None = None, *, progress: bool = False, home: str | Path | None = None, **settings: Any) -> Run:
     """Start training, and return the run at once.
 
     Args:
         data: what `aimass.data.load` gave, or anything that it takes.
         target: the column to predict, where `data` is not loaded yet.
-        progress: show how it goes, and wait for the end. By default in a terminal only when `wait` is called.
+        progress: show how it goes, and wait for the end as `Run.wait` does.
         home: where the run's folder goes; by default `AIMASS_HOME`, or `~/.aimass`.
         settings: the fields of `TrainConfig`, such as `model="mlp"`, `strategy="async_sgd"`, `workers=2`, `optimizer="adam"`,
             and for short `epochs`, `max_steps`, `tolerance`, `patience`, `budget` (all of `stop`) and `lr` (of `optimizer`).
@@ -46,11 +46,7 @@ def train(data: Any, target: str | None = None, *, progress: bool | None = None,
     check_data(config, dataset)
     run = Run.create(config, dataset, module, None if home is None else Path(home))
     run.start()
-    if progress:
-        from aimass.training.progress import follow
-
-        follow(run)
-    return run
+    return _watch(run) if progress else run
 
 
 def resume(
@@ -58,7 +54,7 @@ def resume(
     *,
     data: Any = None,
     model: nn.Module | None = None,
-    progress: bool | None = None,
+    progress: bool = False,
     home: str | Path | None = None,
     **changes: Any,
 ) -> Run:
@@ -89,11 +85,7 @@ def resume(
     dataset = _load_again(run, data)
     check_data(config, dataset)
     run.go_on(config, dataset, model)
-    if progress:
-        from aimass.training.progress import follow
-
-        follow(run)
-    return run
+    return _watch(run) if progress else run
 
 
 def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:
@@ -161,6 +153,17 @@ def _load_again(run: Run, data: Any) -> Dataset:
     if dataset.fingerprint != known["fingerprint"]:
         raise DataError(f"{dataset.name} has changed since {run.id} was started on it; start a new run, or bring the old data back")
     return dataset
+
+
+def _watch(run: Run) -> Run:
+    """Show how a run goes until it ends; Ctrl-C and failures are those of `Run.wait`."""
+    from aimass.training.progress import follow
+
+    try:
+        follow(run)
+    except KeyboardInterrupt:
+        run.stop()
+    return run.wait()
 
 
 def _warm_up() -> None:

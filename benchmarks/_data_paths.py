@@ -32,6 +32,7 @@ class DataPath(ABC):
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
+        self.taken = 0
 
     @abstractmethod
     def prepare(self, length: int, optimizer: str) -> None:
@@ -43,12 +44,21 @@ class DataPath(ABC):
 
     def measure(self, times: int) -> float:
         """Seconds a step, over some."""
+        self.taken += times
         return timed(self.step, times)
 
-    def check(self) -> float:
-        """Take a step, and say what the first parameter has become."""
-        self.step()
-        return float(self.out[0])
+    def verify(self) -> None:
+        """Take a last step, and see that each one since `prepare` was applied once.
+
+        A gradient of ones moves every parameter by −RATE, with SGD and with Adam.
+
+        Raises:
+            ValueError: it was not.
+        """
+        self.measure(1)
+        found, expected = float(self.out[-1]), -RATE * self.taken
+        if not abs(found - expected) < 0.01 * abs(expected):
+            raise ValueError(f"after {self.taken} steps the last parameter is {found}, not {expected}")
 
     def release(self) -> None:
         """Give the memory back."""
@@ -59,8 +69,7 @@ class DataPath(ABC):
         self.release()
 
     def _make_vectors(self, length: int) -> None:
-        self.gradient = torch.ones(length)
-        self.out = torch.zeros(length)
+        self.gradient, self.out, self.taken = torch.ones(length), torch.zeros(length), 0
 
 
 class Applied:
@@ -91,7 +100,7 @@ class SharedMemory(DataPath):
         update = build_update(OptimizerConfig(name=optimizer))
         layout = Layout(num_parameters=length, groups=((0, length),), states=tuple(update.states), num_slots=2)
         self.server = SharedMemoryServer.create(layout, update, lambda step: RATE, slot=0, atomic=self.atomic)
-        self.gradient, self.out, self.clock = self.server.gradient.fill_(1.0), torch.zeros(length), 0
+        self.gradient, self.out, self.clock, self.taken = self.server.gradient.fill_(1.0), torch.zeros(length), 0, 0
 
     def step(self) -> None:
         self.server.push(self.gradient, self.clock)

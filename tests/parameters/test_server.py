@@ -6,7 +6,7 @@ import torch
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
-from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_OWNER, SHARD_OWNER, SLOT_INTENT, Layout
+from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_NUMBER, LEASE_OWNER, SHARD_OWNER, SLOT_INTENT, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 
 LENGTH = 1000
@@ -102,6 +102,7 @@ def test_snapshot_and_restore_bring_back_p_states_clock_and_cells(make):
     server = make("adam")
     for clock in range(3):
         server.push(torch.randn(LENGTH), clock)
+    server.words[server.layout.cell(2) + LEASE_NUMBER] = 11
     server.words[server.layout.cell(2) + LEASE_COMMITTED] = 7
     snapshot = server.snapshot()
     expected = make("adam")
@@ -111,7 +112,7 @@ def test_snapshot_and_restore_bring_back_p_states_clock_and_cells(make):
     expected.push(gradient, 3)
     assert torch.equal(server.p, expected.p)
     assert expected.clock == 4
-    assert expected.words[expected.layout.cell(2) + LEASE_COMMITTED] == 7
+    assert [(cell[LEASE_NUMBER], cell[LEASE_COMMITTED]) for cell in expected.snapshot().open_cells] == [(11, 7)]
 
 
 def test_wait_sees_the_clock_and_gives_up_in_time(make):

@@ -162,6 +162,19 @@ def test_workers_can_change_when_a_run_goes_on():
     assert again.resume(epochs=5, workers=0).wait().metrics()["steps"] == 225
 
 
+def test_fewer_workers_can_finish_the_open_leases_of_many():
+    """Six workers leave up to six leases half-done; one process has to do the rest of each."""
+    run = aimass.train("digits", workers=6, epochs=100_000, batch_size=8, lease={"batches": 32})
+    while not any(envelope.type == "epoch" for envelope in run.events()):
+        time.sleep(0.02)
+    run.cancel()
+    steps = run.wait().metrics()["steps"]
+    whole = -(-steps // 180) + 1
+    again = run.resume(epochs=whole, workers=0).wait()
+    assert again.metrics()["steps"] == whole * 180
+    assert sum(again.metrics()["staleness"]) == whole * 180
+
+
 def test_a_plot_is_drawn_in_the_format_of_its_name(tmp_path):
     run = aimass.train("iris", epochs=2).wait()
     assert run.plot(tmp_path / "deep" / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

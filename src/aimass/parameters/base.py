@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from aimass.parameters.layout import LEASE_NUMBER, NOBODY
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,6 +47,11 @@ class Snapshot:
     clock: int = 0
     cells: list[list[int]] = field(default_factory=list)
     next_lease: int = 0
+
+    @property
+    def open_cells(self) -> list[list[int]]:
+        """The lease cells that hold a lease."""
+        return [cell for cell in self.cells if cell[LEASE_NUMBER] != NOBODY]
 
 
 class ParameterServer(ABC):

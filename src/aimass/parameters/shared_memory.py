@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,6 @@ from aimass.parameters.layout import (
     SHARD_PROGRESS,
     SHARD_REPAIRS,
     SHARD_SEQUENCE,
-    SLOT_APPLIED,
     SLOT_CELL,
     SLOT_COMMITS,
     SLOT_INTENT,
@@ -53,6 +51,7 @@ from aimass.parameters.layout import (
     Layout,
 )
 from aimass.parameters.locks import ByteLocks
+from aimass.parameters.shards import Shard, cut_into_shards, vector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,29 +59,6 @@ if TYPE_CHECKING:
     from aimass.optim.update import Update
 
 _NO_CELL = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a shard: views of p, of each slot's gradient, of the states, and of each slot's saved copies."""
-
-    p: Tensor
-    gradients: list[Tensor]  # one a slot
-    states: list[Tensor]
-    undo: list[list[tuple[np.ndarray, np.ndarray]]]  # for each slot: (saved copy, the chunk itself) of p and of each state
-    weight_decay: float
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """What one lock guards."""
-
-    index: int
-    words: int
-    chunks: list[Chunk]
-    p: np.ndarray
-    start: int
-    stop: int
 
 
 class SharedMemoryServer(ParameterServer):
@@ -112,10 +88,11 @@ class SharedMemoryServer(ParameterServer):
         self.memory, self.layout, self.update, self.rate, self.slot, self.atomic = memory, layout, update, rate, slot, atomic
         self.locks = ByteLocks(memory.descriptor)
         self.words = memory.view[: 8 * layout.num_words].cast("q")
-        self.p = self._vector(layout.vector_offset(0), layout.num_parameters)
-        self.states = [self._vector(layout.vector_offset(1 + i), layout.num_parameters) for i in range(len(layout.states))]
-        self.gradients = [self._vector(layout.gradient_offset(i), layout.num_parameters) for i in range(layout.num_slots)]
-        self.shards = [self._shard(i, weight_decay or [0.0] * len(layout.groups)) for i in range(layout.num_shards)]
+        self.p = vector(memory, layout.vector_offset(0), layout.num_parameters)
+        self.states = [vector(memory, layout.vector_offset(1 + i), layout.num_parameters) for i in range(len(layout.states))]
+        self.gradients = [vector(memory, layout.gradient_offset(i), layout.num_parameters) for i in range(layout.num_slots)]
+        decay = list(weight_decay or [0.0] * len(layout.groups))
+        self.shards = cut_into_shards(memory, layout, [self.p, *self.states], self.gradients, decay)
         self.ticket: Ticket | None = None
         self._slots = [layout.slot(i) for i in range(layout.num_slots)]
         self._target: tuple[int, list[np.ndarray]] = (-1, [])  # where `pull` copied to last: its address, and its part of each shard
@@ -271,7 +248,6 @@ class SharedMemoryServer(ParameterServer):
 
     def _count(self, slot: int, staleness: int) -> None:
         words, at = self.words, self._slots[slot]
-        words[at + SLOT_APPLIED] += 1
         words[at + SLOT_STALENESS + (staleness if staleness < NUM_STALENESS_BINS else NUM_STALENESS_BINS - 1)] += 1
 
     # ----------------------------------------------------------------------------------------------------- recovery
@@ -351,7 +327,9 @@ class SharedMemoryServer(ParameterServer):
                 state.copy_(snapshot.states[name])
         for shard in self.shards:
             self.words[shard.words + SHARD_CLOCK] = snapshot.clock
-        for index, cell in enumerate(snapshot.cells[: self.layout.num_cells]):
+        open_cells = snapshot.open_cells
+        assert len(open_cells) <= self.layout.num_cells, "the layout was made for this snapshot"
+        for index, cell in enumerate(open_cells):
             for word, value in enumerate(cell):
                 self.words[self.layout.cell(index) + word] = value
         self.words[NEXT_LEASE] = snapshot.next_lease
@@ -360,30 +338,7 @@ class SharedMemoryServer(ParameterServer):
 
     def buffers(self, slot: int) -> Tensor:
         """A worker's float buffers, shape (num_buffers,)."""
-        return self._vector(self.layout.buffers_offset(slot), self.layout.num_buffers)
-
-    def _vector(self, offset_bytes: int, length: int) -> Tensor:
-        if length == 0:
-            return torch.empty(0)
-        return torch.frombuffer(self.memory.view, dtype=torch.float32, count=length, offset=offset_bytes)
-
-    def _shard(self, index: int, weight_decay: Sequence[float]) -> Shard:
-        start, stop = self.layout.shard(index)
-        chunks = [self._chunk(low, high, weight_decay[group]) for low, high, group in self.layout.chunks(index)]
-        return Shard(index=index, words=self.layout.shard_words(index), chunks=chunks, p=self.p.numpy()[start:stop], start=start, stop=stop)
-
-    def _chunk(self, low: int, high: int, weight_decay: float) -> Chunk:
-        layout, rows = self.layout, [vector[low:high].numpy() for vector in (self.p, *self.states)]
-        return Chunk(
-            p=self.p[low:high],
-            gradients=[gradient[low:high] for gradient in self.gradients],
-            states=[state[low:high] for state in self.states],
-            undo=[
-                [(self._vector(layout.undo_offset(slot, i), high - low).numpy(), row) for i, row in enumerate(rows)]
-                for slot in range(layout.num_slots)
-            ],
-            weight_decay=weight_decay,
-        )
+        return vector(self.memory, self.layout.buffers_offset(slot), self.layout.num_buffers)
 
 
 def _is_finite(gradient: Tensor) -> bool:

@@ -62,8 +62,14 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
     )
 
 
-def open_server(config: TrainConfig, learner: Learner, total_steps: int | None) -> SharedMemoryServer:
+def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, num_open_leases: int = 0) -> SharedMemoryServer:
     """The block, holding the learner's parameters. With `workers=0` the learner is bound to it, and nothing is ever copied.
+
+    Args:
+        config: the run's settings.
+        learner: the driver's.
+        total_steps: batches of the whole run, where that is known.
+        num_open_leases: leases of a checkpoint that are not finished, perhaps by more workers than there are now.
 
     Raises:
         StorageError: it does not fit into memory.
@@ -75,7 +81,7 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None) 
         groups=tuple((group.start, group.stop) for group in manifest.groups),
         states=tuple(update.states),
         num_slots=num_slots,
-        num_cells=2 * num_slots + 2,
+        num_cells=2 * num_slots + 2 + num_open_leases,
         num_buffers=len(learner.float_buffers()),
     )
     server = SharedMemoryServer.create(

@@ -110,7 +110,8 @@ class Trainer:
         checkpoint = self._read_checkpoint() if self._resume else None
         state = checkpoint.state if checkpoint else {}
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
-        self.server = opening.open_server(config, self.learner, self.plan.total_batches)
+        num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
+        self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
         if checkpoint is not None:
             self._restore(checkpoint)
         self.leases = LeaseTable(self.server, self.plan, config.lease.timeout)

@@ -170,7 +170,8 @@ def main(context: Context) -> None:
     module = orders.module or build_module(config.model, orders.num_numbers, orders.cardinalities, orders.num_outputs)
     learner = Learner(module, build_task(orders.task), device=config.device)
     server = _attach(orders, learner, context.descriptors[0])
-    learner.bind(torch.empty_like(learner.parameters), server.gradient, copy_module=False)
+    is_alone = orders.layout.num_slots == 1  # nobody else changes p while it computes, so that it needs no copy
+    learner.bind(server.p if is_alone else torch.empty_like(learner.parameters), server.gradient, copy_module=False)
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:

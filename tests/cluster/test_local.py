@@ -11,6 +11,7 @@ from pathlib import Path
 import cloudpickle
 import psutil
 import pytest
+from processes import is_running
 
 from aimass.cluster import local
 from aimass.cluster.local import LocalCluster
@@ -88,7 +89,7 @@ def test_when_the_fork_server_dies_its_workers_die_and_the_next_start_has_a_new_
     server = psutil.Process(first.pid).parent()
     server.send_signal(signal.SIGKILL)
     assert ended(cluster, first).exit_status == -signal.SIGKILL
-    wait_until(lambda: not psutil.pid_exists(first.pid))
+    wait_until(lambda: not is_running(first.pid))
     second = cluster.start("worker 0", lambda context: None, None, [], tmp_path / "out.log")
     assert ended(cluster, second).exit_status == 0
 
@@ -112,7 +113,7 @@ def test_closing_ends_every_worker_and_keeps_a_warm_server_for_the_next(tmp_path
     wait_until(lambda: cluster.poll(0.05) == [] and all(process.pid for process in processes))
     server = psutil.Process(processes[0].pid).ppid()
     cluster.close()
-    assert not any(psutil.pid_exists(process.pid) for process in processes)
+    assert not any(is_running(process.pid) for process in processes)
     again = LocalCluster()
     process = again.start("worker 0", lambda context: None, None, [], tmp_path / "out.log")
     wait_until(lambda: again.poll(0.05) or process.pid)
@@ -146,7 +147,7 @@ def test_workers_and_fork_server_do_not_outlive_their_driver(how, tmp_path):
     driver.send_signal(how)
     driver.wait(30)
     driver.stdout.close()
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_stopped_workers_do_not_outlive_their_driver_either(tmp_path):
@@ -156,7 +157,7 @@ def test_stopped_workers_do_not_outlive_their_driver_either(tmp_path):
     driver.kill()
     driver.wait(30)
     driver.stdout.close()
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
 def test_a_fork_of_the_driver_does_not_keep_the_server_alive():

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from processes import is_running
 
 import aimass
 from aimass.core.errors import Cancelled, StorageError, TrainingError, UsageError
@@ -130,7 +131,7 @@ def test_when_the_fork_server_is_killed_everybody_is_replaced():
     run.cancel()
     run.wait()
     assert run.state == "cancelled"
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
 
 
 def test_a_stopped_worker_loses_its_lease_or_its_life_and_the_run_goes_on():
@@ -141,7 +142,7 @@ def test_a_stopped_worker_loses_its_lease_or_its_life_and_the_run_goes_on():
     wait_until(lambda: any(e["reason"] == "late" for e in events_of(run, "lease_reassigned")) or events_of(run, "worker_stuck"))
     seen = len(events_of(run, "epoch"))
     wait_until(lambda: len(events_of(run, "epoch")) > seen + 2)
-    if psutil.pid_exists(pid):
+    if is_running(pid):
         os.kill(pid, signal.SIGCONT)
     run.cancel()
     run.wait()
@@ -155,7 +156,7 @@ def test_cancel_leaves_a_checkpoint_and_no_process_and_resume_goes_on():
     run.cancel()
     run.wait()
     assert run.metrics()["reason"] == "cancelled"
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
     steps = run.metrics()["steps"]
     again = run.resume(stop={"max_steps": steps + 100, "epochs": None}).wait()
     assert again.metrics()["steps"] == steps + 100

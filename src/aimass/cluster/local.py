@@ -121,6 +121,7 @@ class LocalCluster(Cluster):
 
     def start(self, name: str, entry: Entry, payload: Any, descriptors: Sequence[int], log: Path) -> Process:
         if self._server.is_gone:
+            self._bury_all()
             self._server.close()
             self._server = _ForkServer(self._preload)
         self._await_ready()
@@ -168,14 +169,16 @@ class LocalCluster(Cluster):
         ready = connections.wait([self._server.socket, self.wake_reader, *[p.connection for p in alive.values()]], timeout_s)
         if self.wake_reader in ready:
             os.read(self.wake_reader, 4096)
-        if self._server.socket in ready:
-            self._take(self._server.receive())
-            while not self._server.is_gone and connections.wait([self._server.socket], 0):
-                self._take(self._server.receive())
+        self.hear()
         if self._server.is_gone:
             self._bury_all()
         ended = [worker for worker, process in self._processes.items() if not process.is_alive]
         return [self._processes.pop(worker) for worker in ended]
+
+    def hear(self) -> None:
+        """Take in what the fork server has said, without waiting."""
+        while not self._server.is_gone and connections.wait([self._server.socket], 0):
+            self._take(self._server.receive())
 
     def messages(self, process: Process) -> list[dict[str, Any]]:
         """What a worker has said since the last call."""
@@ -183,7 +186,7 @@ class LocalCluster(Cluster):
         try:
             while not process.details.get("closed") and process.connection.poll():
                 said.append(json.loads(process.connection.recv_bytes()))
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # it ended, perhaps in the middle of a message
             process.details["closed"] = True
         return said
 
@@ -196,11 +199,11 @@ class LocalCluster(Cluster):
                     return  # it has ended already; poll reports it
 
     def close(self) -> None:
-        for process in list(self._processes.values()):
-            self.kill(process)
         deadline = time.monotonic() + 5
         while self._processes and time.monotonic() < deadline:
-            for process in self.poll(0.1):
+            for process in list(self._processes.values()):
+                self.kill(process)  # again and again: one that was just started has no pid yet
+            for process in self.poll(0.02):
                 process.connection.close()
         clean = not self._processes and not self._server.is_gone
         for descriptor in (self.wake_reader, self._wake_writer):

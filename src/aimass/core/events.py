@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from aimass.core.errors import storage_errors
+from aimass.core.errors import UsageError, storage_errors
 
 VERSION = 1
 
@@ -54,14 +55,17 @@ class EventLog:
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
-        last = None
-        for last in read_events(path):  # noqa: B007
-            pass
-        self._next = 0 if last is None else last.seq + 1
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _cut_torn_line(path)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            flock(self._file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise UsageError(f"{run} is being driven just now; wait for it, or stop it first") from None
+        with storage_errors(path):
+            _cut_torn_line(path)
+        self._next = max((envelope.seq for envelope in read_events(path)), default=-1) + 1
 
     def append(self, event: Event) -> Envelope:
         """Write one event as a line of its own.
@@ -96,9 +100,9 @@ def read_events(path: Path, after: int = -1) -> Iterator[Envelope]:
     """The events of a log in order, those with a `seq` above `after`."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for line in file:
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             raw = json.loads(line)
             if raw["seq"] > after:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _UNFINISHED = ".unfinished-"
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD, and the flag of renameat2
 
 
 def home() -> Path:
@@ -53,15 +55,20 @@ def _put_in_place(unfinished: Path, path: Path) -> None:
     if not path.exists():
         os.rename(unfinished, path)
     else:
-        replaced = path.parent / f"{_UNFINISHED}{path.name}-{uuid4().hex[:8]}"
-        os.rename(path, replaced)
-        try:
-            os.rename(unfinished, path)
-        except BaseException:
-            os.rename(replaced, path)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
+        _exchange(unfinished, path)
+        shutil.rmtree(unfinished, ignore_errors=True)
     _flush(path.parent)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step, so that a kill leaves one or the other; in two where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None and renameat2(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _RENAME_EXCHANGE) == 0:
+        return
+    aside = old.parent / f"{_UNFINISHED}{old.name}-{uuid4().hex[:8]}"
+    os.rename(old, aside)
+    os.rename(new, old)
+    os.rename(aside, new)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

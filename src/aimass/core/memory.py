@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def free_memory_bytes() -> int | None:
     try:
         limit = (group / "memory.max").read_text(encoding="ascii").strip()
         if limit != "max":
-            limits.append(int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
+            used = int((group / "memory.current").read_text(encoding="ascii"))
+            cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+            limits.append(int(limit) - used + (int(cached[1]) if cached else 0))  # what files fill is given up when asked for
     except OSError:
         pass  # no control group limits this process
     return min(limits) if limits else None

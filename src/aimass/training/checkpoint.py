@@ -102,8 +102,9 @@ class Checkpoints:
             server = {"clock": snapshot.clock, "cells": snapshot.cells, "next_lease": snapshot.next_lease}
             write_json(folder / "state.json", {"v": _VERSION, "server": server, "trainer": checkpoint.state})
         for old in self.names()[: -self.keep]:
-            with storage_errors(self.folder / old):
-                remove_folder(self.folder / old)
+            if old != name:  # it may be older than one that could not be read
+                with storage_errors(self.folder / old):
+                    remove_folder(self.folder / old)
         return name
 
     def write_best(self, best: Best, manifest: Manifest) -> None:

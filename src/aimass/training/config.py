@@ -30,8 +30,8 @@ class StopConfig(Config):
         budget: wall-clock time, such as 90, `"90s"`, `"5m"` or `"2h"`.
     """
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    max_steps: Annotated[int, Field(ge=1, le=10**12)] | None = None
     target: str | None = None
     tolerance: Annotated[float, Field(gt=0)] | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
@@ -82,7 +82,7 @@ class LeaseConfig(Config):
     """
 
     batches: Annotated[int, Field(ge=1)] | None = None
-    timeout: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout: Annotated[Seconds, Field(gt=0, le=10**7)] = 30.0
 
 
 class TrainConfig(Config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aimass.parameters.layout import NUM_STALENESS_BINS, SLOT_REFUSED, SLOT_STALENESS
-from aimass.training.worker import LOSS, ROWS
+from aimass.training.worker import LOSS, LOSS_ROWS, ROWS
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
@@ -23,13 +23,18 @@ class Counters:
         self._words = server.words
         self._reals = server.memory.view[: 8 * server.layout.num_words].cast("d")
         self._slots = [server.layout.slot(slot) for slot in range(server.layout.num_slots)]
-        self._before = before or {"rows": 0, "loss": 0.0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}
+        self._before = before or {"rows": 0, "loss": 0.0, "loss_rows": 0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}
         self.num_lost: int = self._before["lost"]
 
     @property
     def rows(self) -> int:
         """Rows trained on."""
         return int(self._before["rows"]) + sum(self._words[at + ROWS] for at in self._slots)
+
+    @property
+    def loss_rows(self) -> int:
+        """Rows whose loss was finite."""
+        return int(self._before["loss_rows"]) + sum(self._words[at + LOSS_ROWS] for at in self._slots)
 
     @property
     def loss(self) -> float:
@@ -56,6 +61,7 @@ class Counters:
         return {
             "rows": self.rows,
             "loss": self.loss,
+            "loss_rows": self.loss_rows,
             "refused": self.num_refused,
             "lost": self.num_lost,
             "staleness": self.staleness,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from aimass.core.errors import UsageError
 from aimass.models.config import build_module
 from aimass.models.custom import check_module
 from aimass.models.learner import Learner
 from aimass.optim.update import build_update
-from aimass.parameters.layout import Layout
+from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.leases import LeasePlan
 from aimass.training.worker import Orders, rate_of
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from aimass.data.dataset import Dataset
     from aimass.models.tasks import Task
+    from aimass.parameters.base import Snapshot
     from aimass.training.config import TrainConfig
     from aimass.training.rows import Place
 
@@ -60,6 +63,25 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
         seed=config.seed,
         total_batches=min(ends, default=None),
     )
+
+
+def reopen_last_lease(snapshot: Snapshot, plan: LeasePlan, total_before: int | None) -> None:
+    """Where a run that ended goes on for longer, its last lease may have been cut short: put the rest of it among the open ones.
+
+    Raises:
+        UsageError: the run has gone further than it now shall.
+    """
+    before = replace(plan, total_batches=total_before)
+    last = before.num_leases - 1
+    if plan.total_batches is not None and plan.total_batches < snapshot.clock:
+        done, wanted = snapshot.clock, plan.total_batches
+        raise UsageError(f"{done} steps are done already, and {wanted} are wanted; give more epochs or a larger max_steps")
+    is_open = any(cell[LEASE_NUMBER] == last for cell in snapshot.cells)
+    if total_before is None or is_open or snapshot.next_lease <= last or before.num_batches(last) >= plan.num_batches(last):
+        return
+    cell = [0] * CELL_WORDS
+    cell[LEASE_NUMBER], cell[LEASE_OWNER], cell[LEASE_COMMITTED] = last, NOBODY, before.num_batches(last)
+    snapshot.cells.append(cell)
 
 
 def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, num_open_leases: int = 0) -> SharedMemoryServer:

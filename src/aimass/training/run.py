@@ -13,6 +13,7 @@ import atexit
 import json
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -129,7 +130,7 @@ class Run:
             fresh: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
             self._facts = fresh
             state = fresh["state"]
-            if state == RUNNING and not is_alive(fresh.get("pid"), fresh.get("process_started")):
+            if state == RUNNING and not _is_driven(self.id, fresh):
                 return "interrupted"
         return state
 
@@ -256,7 +257,11 @@ class Run:
         self._trainer = Trainer(self.config, self._data, self.folder, log.append, module=self._module, resume=resume)
         self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, log), name=self.id, daemon=True)
         _active.add(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            _active.discard(self)
+            raise
 
     def _carry_out(self, trainer: Trainer, log: EventLog) -> None:
         try:
@@ -273,6 +278,7 @@ class Run:
             self._facts = {**self._facts, "state": "failed", "message": str(self._error)}
         finally:
             _active.discard(self)
+            self._trainer = None  # it holds the shared memory
             self._done.set()
 
     def _keep_model(self, trainer: Trainer) -> None:
@@ -321,11 +327,22 @@ def _escape(name: str) -> str:
     return glob.escape(name) or "?"
 
 
+def _is_driven(name: str, facts: dict[str, Any]) -> bool:
+    """Whether some process is training this run: another one that is alive, or a thread of this one."""
+    if facts.get("pid") == os.getpid():
+        return any(run.id == name for run in _active)
+    return is_alive(facts.get("pid"), facts.get("process_started"))
+
+
 @atexit.register
 def _wait_for_active() -> None:
-    """A script that ends without `wait` still gets what it asked for."""
+    """A script that ends without `wait` still gets what it asked for, and hears of what failed."""
     for run in list(_active):
         try:
             run.wait()
-        except (AimassError, KeyboardInterrupt):
-            continue
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the others are still waited for
+            sys.stderr.write(f"{run.id}: {error}\n")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_active.clear)  # a fork of the driver has none of its threads

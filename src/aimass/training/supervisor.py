@@ -110,6 +110,11 @@ class Supervisor:
             if any(process is seat.process for process in ended):
                 self._bury(slot, seat.process)
 
+    def tend_pushes(self) -> None:
+        """See to it that the pushes under way end, while a snapshot waits for them."""
+        self.tend_deaths()
+        self._kill_stopped()
+
     def stop(self) -> None:
         """Let the workers finish their batch and leave, and end those that do not. STOP must be set."""
         deadline = time.monotonic() + _LEAVE_S
@@ -132,6 +137,8 @@ class Supervisor:
         self._killed_holders.discard(slot)
         log = self._folder / f"worker-{slot}.log"
         orders = replace(seat.orders, slot=slot)
+        if self._server.layout.num_buffers and self._server.words[self._server.layout.slot(slot) + worker.BUFFERED]:
+            orders = replace(orders, buffers=self._server.buffers(slot).clone())  # it goes on with what the dead one had gathered
         seat.process = self.cluster.start(f"worker {slot}", worker.main, orders, self._descriptors, log)
 
     def _listen(self, slot: int, process: Process) -> None:
@@ -175,15 +182,28 @@ class Supervisor:
             progress = self._server.progress(slot)
             if progress != seat.progress:
                 seat.progress, seat.moved = progress, time.monotonic()
-            if self._kill_if_stuck(slot, seat.process, time.monotonic() - seat.moved):
+            stuck_s = time.monotonic() - seat.moved
+            if self._kill_if_stuck(slot, seat.process, stuck_s):
                 seat.moved = time.monotonic()
+            elif stuck_s > _STOPPED_S:
+                self._kill_others_that_are_stopped(slot, stuck_s)
 
     def _watch_holder(self, pid: int, waited_s: float) -> None:
         """While the driver itself waits for a lock: end a holder that stands still. What it had begun is finished by the next."""
+        self.cluster.hear()
         for slot, seat in enumerate(self._seats):
             process = seat.process
             is_holder = process is not None and process.pid == pid and slot not in self._killed_holders
-            if process is not None and is_holder and self._kill_if_stuck(slot, process, waited_s):
+            if process is not None and is_holder and _is_stopped(pid) and self._kill_if_stuck(slot, process, waited_s):
+                self._killed_holders.add(slot)
+
+    def _kill_others_that_are_stopped(self, waiting: int, stuck_s: float) -> None:
+        """A push may stand still because it waits for a worker that was stopped while it pulled."""
+        for slot, seat in enumerate(self._seats):
+            process = seat.process
+            if slot == waiting or process is None or not process.pid or slot in self._killed_holders:
+                continue
+            if _is_stopped(process.pid) and self._kill_if_stuck(slot, process, stuck_s):
                 self._killed_holders.add(slot)
 
     def _kill_if_stuck(self, slot: int, process: Process, still_s: float) -> bool:

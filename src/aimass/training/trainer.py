@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _LOOK_S = 0.05
 _PROGRESS_S = 0.5
 _REFUSED_IN_A_ROW = 50
+_seeding = threading.Lock()  # runs at once in one process share torch's random state
 
 
 class Trainer:
@@ -89,27 +90,32 @@ class Trainer:
             AimassError: training could not go on. What was done is in the last checkpoint.
         """
         generator = torch.get_rng_state()
-        torch.manual_seed(self.config.seed)
         try:
             self._open()
             self._train()
             return self._finish()
         finally:
             torch.set_rng_state(generator)
-            if self._is_open:
-                self.summary = self._summary()
-            self._close()
+            try:
+                if self._is_open:
+                    self.summary = self._summary()
+            finally:
+                self._close()
 
     # ------------------------------------------------------------------------------------------------------- 1. open
 
     def _open(self) -> None:
         config = self.config
         task = task_of(self.data.encoder)
-        self.learner = opening.open_learner(config, self.data, task, self._module)
+        with _seeding:
+            torch.manual_seed(config.seed)
+            self.learner = opening.open_learner(config, self.data, task, self._module)
         self._checkpoints = Checkpoints(self.folder / "checkpoints", config.checkpoint.keep)
         checkpoint = self._read_checkpoint() if self._resume else None
         state = checkpoint.state if checkpoint else {}
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
+        if checkpoint is not None:
+            opening.reopen_last_lease(checkpoint.snapshot, self.plan, state["total_batches"])
         num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
         self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
         if checkpoint is not None:
@@ -121,8 +127,8 @@ class Trainer:
         self._evaluated = self.leases.epochs_done
         self.leases.open(self._horizon())
         self._measured = self._saved = time.monotonic()
-        self._measured_rows = self._epoch_rows = self.counters.rows
-        self._measured_loss = self._epoch_loss = self.counters.loss
+        self._measured_rows = self.counters.rows
+        self._measured_loss = self._epoch_loss = self._losses()
         self._refused = [0] * self.server.layout.num_slots
         self._refused_since = (0, 0)
         self._is_open = True
@@ -205,9 +211,10 @@ class Trainer:
             self._save()
 
     def _horizon(self) -> int:
-        """Up to which lease workers may go: one process waits for each epoch's evaluation, several run one epoch ahead of it."""
-        ahead = 2 if self.config.workers else 1
-        return (self._evaluated + ahead) * self.plan.leases_per_epoch
+        """Up to which lease workers may go: one process waits for each epoch's evaluation; several run on, but do not end the next
+        epoch before it, so that every epoch is evaluated."""
+        per_epoch = self.plan.leases_per_epoch
+        return (self._evaluated + 1) * per_epoch + (per_epoch - 1 if self.config.workers else 0)
 
     def _end(self, reason: str, message: str) -> None:
         self._ended = self._ended or (reason, message)
@@ -228,38 +235,36 @@ class Trainer:
             )
 
     def _measure(self) -> None:
-        now, rows, loss = time.monotonic(), self.counters.rows, self.counters.loss
-        new = rows - self._measured_rows
+        now, rows, losses = time.monotonic(), self.counters.rows, self._losses()
         self.tell(
             Progress(
                 step=self.leases.committed_batches,
                 epoch=round(self.leases.committed_batches / self.plan.batches_per_epoch, 4),
                 rows=rows,
-                rows_per_s=round(new / max(now - self._measured, 1e-9), 1),
+                rows_per_s=round((rows - self._measured_rows) / max(now - self._measured, 1e-9), 1),
                 workers=self._supervisor.num_alive if self._supervisor else 1,
-                loss=(loss - self._measured_loss) / new if new else None,
+                loss=_mean_between(self._measured_loss, losses),
             )
         )
-        self._measured, self._measured_rows, self._measured_loss = now, rows, loss
+        self._measured, self._measured_rows, self._measured_loss = now, rows, losses
 
     # ---------------------------------------------------------------------------------------------- epochs and saving
 
     def _end_epoch(self, epoch: int) -> None:
         """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
         self._pull_model()
-        rows, loss, elapsed_s = self.counters.rows, self.counters.loss, self.rules.elapsed_s
-        new = rows - self._epoch_rows
+        losses, elapsed_s = self._losses(), self.rules.elapsed_s
         event = EpochEnded(
             epoch=epoch,
             step=self.leases.committed_batches,
-            train_loss=(loss - self._epoch_loss) / new if new else None,
+            train_loss=_mean_between(self._epoch_loss, losses),
             validation=self._validate(),
-            rows_per_s=round(rows / max(elapsed_s, 1e-9), 1),
+            rows_per_s=round(self.counters.rows / max(elapsed_s, 1e-9), 1),
             elapsed_s=round(elapsed_s, 4),
         )
         entry = {**asdict(event), "is_best": self.rules.is_best(asdict(event))}
         self.rules.history.append(entry)
-        self._epoch_rows, self._epoch_loss = rows, loss
+        self._epoch_loss = losses
         self.tell(EpochEnded(**entry))
         if entry["is_best"]:
             floats, integers = self.learner.float_buffers(), self.learner.integer_buffers()
@@ -267,6 +272,9 @@ class Trainer:
             self._best_is_saved = False
         if stop := self.rules.judge():
             self._end(*stop)
+
+    def _losses(self) -> tuple[float, int]:
+        return self.counters.loss, self.counters.loss_rows
 
     def _validate(self) -> dict[str, float]:
         if not len(self.data.validation):
@@ -283,7 +291,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the state of now; and the best epoch, where that is newer than the one on disk."""
-        snapshot = self.server.snapshot(self._supervisor.tend_deaths if self._supervisor else None)
+        snapshot = self.server.snapshot(self._supervisor.tend_pushes if self._supervisor else None)
         self._pull_model()
         if self._supervisor is not None:
             self.counters.num_lost = self._supervisor.num_lost
@@ -295,6 +303,7 @@ class Trainer:
                 "history": self.rules.history,
                 "elapsed_s": self.rules.elapsed_s,
                 "batches_per_lease": self.plan.batches_per_lease,
+                "total_batches": self.plan.total_batches,
                 "counters": self.counters.state(),
             },
             generator=None if self.config.workers else torch.get_rng_state(),
@@ -315,6 +324,10 @@ class Trainer:
             self._supervisor.stop()
         self._watch_refusals()
         self._measure()
+        if self.counters.num_refused and not self.server.clock:
+            raise TrainingError(
+                "every gradient held NaN or infinity, and nothing was learnt; lower optimizer.lr, or look for extreme values in the data"
+            )
         if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
             self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
         self._save()
@@ -344,3 +357,9 @@ class Trainer:
             parameters = self.learner.parameters.clone()
             self.learner.bind(parameters, torch.zeros_like(parameters), copy_module=False)
             self.server.memory.close()
+
+
+def _mean_between(before: tuple[float, int], now: tuple[float, int]) -> float | None:
+    """The mean of what was added to a sum and its count; None where nothing was."""
+    count = now[1] - before[1]
+    return (now[0] - before[0]) / count if count else None

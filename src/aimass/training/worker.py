@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from aimass.data.batch import Batch
     from aimass.training.config import TrainConfig
 
-STEPS, ROWS, LOSS, BUFFERED = range(SLOT_FREE, SLOT_FREE + 4)
-"""A worker's own words in its slot: steps, rows, the sum of loss times rows (a double), rows behind its buffers."""
+STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED = range(SLOT_FREE, SLOT_FREE + 5)
+"""A worker's own words in its slot: steps; rows; the sum of finite losses times rows (a double), and its rows; rows behind its buffers."""
 
+_LARGEST_MESSAGE_BYTES = 1 << 15
 _IDLE_S = 0.001
 _IDLE_PATIENCE = 0.02
 
@@ -113,6 +114,7 @@ class Worker:
         self._words[at + ROWS] += self._batch_rows
         if math.isfinite(loss):
             self._reals[at + LOSS] += loss * self._batch_rows
+            self._words[at + LOSS_ROWS] += self._batch_rows
         if self.after_step is not None:
             self.after_step()
 
@@ -191,5 +193,7 @@ def main(context: Context) -> None:
 def _tell(connection: Connection, learner: Learner) -> None:
     """Wake the driver: a lease is done. Counters that are no averages go along."""
     integers = {name: values.tolist() for name, values in learner.integer_buffers().items()}
-    message: dict[str, Any] = {"leased": True, **({"integers": integers} if integers else {})}
-    connection.send_bytes(json.dumps(message).encode())
+    message = json.dumps({"leased": True, **({"integers": integers} if integers else {})}).encode()
+    if len(message) > _LARGEST_MESSAGE_BYTES:  # more than the pipe takes at once could keep the driver waiting for the rest
+        message = b'{"leased": true}'
+    connection.send_bytes(message)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aimass.core.errors import StorageError
+from aimass.core.errors import StorageError, UsageError
 from aimass.core.events import Event, EventLog, read_events
 
 
@@ -56,3 +56,13 @@ def test_a_log_on_a_full_disk_says_so_and_holds_whole_lines(tmp_path):
     with pytest.raises(StorageError, match="no space is left"):
         log.append(Sneezed(loudness=1))
     log.close()
+
+
+def test_a_line_cut_inside_a_character_and_a_second_writer(tmp_path):
+    path = tmp_path / "e.jsonl"
+    path.write_bytes(b'{"run":"a","seq":0,"time":0,"type":"x","data":{},"v":1}\n{"run":"\xe5\xbc')
+    with EventLog(path, "a") as log:
+        assert log.append(Sneezed(loudness=1)).seq == 1
+        with pytest.raises(UsageError, match="is being driven just now"):
+            EventLog(path, "a")
+    EventLog(path, "a").close()

@@ -72,3 +72,27 @@ def test_tensors_that_do_not_fit_are_an_error_of_the_disk(tmp_path):
     link.symlink_to("/dev/full")
     with pytest.raises((OSError, StorageError)):
         write_tensors(link / "x", {"a": torch.ones(10)})
+
+
+def test_a_kill_while_a_folder_is_replaced_leaves_one_of_the_two(tmp_path):
+    """A child replaces a folder again and again and is killed; whatever the moment, a whole one is there."""
+    import signal
+    import time
+
+    with whole_folder(tmp_path / "a") as folder:
+        (folder / "n").write_text("0")
+    for _ in range(15):
+        pid = os.fork()
+        if pid == 0:
+            for number in range(100_000):
+                with whole_folder(tmp_path / "a") as folder:
+                    (folder / "n").write_text(str(number))
+        time.sleep(0.02)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        assert (tmp_path / "a" / "n").read_text().isdigit()
+
+
+def test_tensors_may_be_read_by_whoever_may_read_their_folder(tmp_path):
+    write_tensors(tmp_path / "t.safetensors", {"a": torch.ones(2)})
+    assert (tmp_path / "t.safetensors").stat().st_mode & 0o777 == tmp_path.stat().st_mode & 0o666

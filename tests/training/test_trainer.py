@@ -1,5 +1,6 @@
 """Runs from start to end: what ends them, what they leave, what they tell."""
 
+import gc
 import json
 import os
 import time
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import aimass
-from aimass.core.errors import DataError, NotFound, UsageError
+from aimass.core.errors import DataError, NotFound, TrainingError, UsageError
 from aimass.training.events import EpochEnded
 from aimass.training.run import Run
 
@@ -78,6 +79,7 @@ def test_no_descriptor_and_no_process_is_left_by_ten_runs():
     for _ in range(5):
         aimass.train("iris", workers=2, epochs=1).wait()
         aimass.train("iris", epochs=1).wait()
+    gc.collect()
     after = len(os.listdir("/proc/self/fd")), len(psutil.Process().children(recursive=True))
     assert after[1] <= before[1]
     assert after[0] <= before[0] + 2
@@ -152,6 +154,40 @@ def test_what_cannot_be_resumed_says_why(tmp_path):
     with pytest.raises(UsageError, match="model=MyModule"):
         aimass.resume(custom.id)
     assert aimass.resume(custom.id, model=torch.nn.Linear(13, 3), epochs=2).wait().metrics()["epochs"] == 2
+
+
+def test_a_run_that_cannot_go_on_as_asked_is_left_as_it_was():
+    run = aimass.train("iris", epochs=2).wait()
+    for changes in ({"model.hidden": [3]}, {"model": "linear"}, {"model": {"name": "linear"}}):
+        with pytest.raises(UsageError, match="cannot change in a run that goes on"):
+            run.resume(**changes)
+    assert run.state == "succeeded"
+    assert run.resume(epochs=3).wait().metrics()["epochs"] == 3
+    with pytest.raises(UsageError, match="12 steps are done already, and 4 are wanted"):
+        run.resume(epochs=1).wait()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_going_on_with_more_steps_does_the_rest_of_a_lease_that_was_cut_short(workers):
+    run = aimass.train("digits", workers=workers, max_steps=100, batch_size=16, lease={"batches": 32}).wait()
+    again = run.resume(max_steps=200).wait()
+    assert again.metrics()["steps"] == 200
+    assert sum(again.metrics()["staleness"]) == 200, "as many pushes as steps"
+
+
+def test_every_epoch_is_evaluated_however_short_it_is():
+    run = aimass.train("iris", workers=2, epochs=150).wait()
+    assert [epoch["epoch"] for epoch in run.history()] == list(range(1, 151))
+
+
+def test_a_run_that_learnt_nothing_does_not_succeed():
+    class Nothing(torch.nn.Linear):
+        def forward(self, numbers):
+            return super().forward(numbers) * float("nan")
+
+    run = aimass.train("wine", model=Nothing(13, 3), epochs=3, stop={"epochs": 3, "target": "train_loss<=0.5"})
+    with pytest.raises(TrainingError, match="every gradient held NaN"):
+        run.wait()
 
 
 def test_workers_can_change_when_a_run_goes_on():

@@ -48,7 +48,10 @@ def main(descriptor: int, preload: Sequence[str]) -> None:
     while os.getppid() == driver_pid:
         for key, _ in selector.select(timeout=1.0):
             if key.fileobj is driver:
-                message, descriptors, _, _ = socket.recv_fds(driver, 1024, MAX_DESCRIPTORS)
+                try:
+                    message, descriptors, _, _ = socket.recv_fds(driver, 1024, MAX_DESCRIPTORS)
+                except ConnectionResetError:  # the driver left without reading all that was said
+                    return
                 if not message:
                     return
                 pidfd, pid = _fork(libc, driver, selector, descriptors)

@@ -112,6 +112,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if told is None:
             raise
         raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library lets only the owner read; the folder follows the umask
 
 
 def remove_folder(path: Path) -> None:

@@ -25,6 +25,7 @@ FEW_ROWS = 20
 _NAMES_ROWS = "ignored: its values name the rows; use it with schema={{{name!r}: {kind!r}}}"
 
 _ID_NAME = re.compile(r"(?:(?:^|[_\s.-])(?:id|Id|ID)|[a-z](?:Id|ID))$")
+_DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"  # ISO 8601
 
 
 def infer(raw: Raw, said: Mapping[str, str], missing: Missing, *, kept: frozenset[str] = frozenset()) -> tuple[Schema, pa.Table]:
@@ -101,6 +102,8 @@ def _infer_text(name: str, found: Any, reading: Reading, kept: bool) -> tuple[st
         return "ignored", _NAMES_ROWS.format(name=name, kind="categorical"), texts
     if not kept and present > FEW_ROWS and distinct > DISTINCT_SHARE * present:
         return "ignored", f"ignored: text that differs in nearly every row; use it with schema={{{name!r}: 'categorical'}}", texts
+    if not kept and present and pc.all(pc.match_substring_regex(texts.drop_null(), _DATE), min_count=0).as_py():
+        return "ignored", f"ignored: dates have no kind; derive numbers from them, or use schema={{{name!r}: 'categorical'}}", texts
     if distinct <= FEW_ROWS and {word.lower() for word in texts.unique().to_pylist() if word} <= TRUE_WORDS | FALSE_WORDS:
         return "boolean", "", typed_column(name, texts, "boolean", reading)
     return "categorical", "", typed_column(name, texts, "categorical", reading)

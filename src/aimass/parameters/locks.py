@@ -6,14 +6,12 @@ would drop them all. The kernel frees them the moment a process ends, however it
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fcntl import F_GETLK, F_WRLCK, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, fcntl, lockf
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, lockf
 from functools import partial
 
-_FLOCK = "hh4xqqi4x"  # type, whence, start, length, pid: struct flock of 64-bit Linux
 _POLL_S = 0.0002
 
 
@@ -63,29 +61,20 @@ class WatchfulLocks(ByteLocks):
 
     Args:
         descriptor: as for `ByteLocks`.
-        watch: called again and again while a lock is waited for, with its holder's pid and the seconds waited.
+        watch: called again and again while a lock is waited for.
     """
 
-    def __init__(self, descriptor: int, watch: Callable[[int, float], None]) -> None:
+    def __init__(self, descriptor: int, watch: Callable[[], None]) -> None:
         super().__init__(descriptor)
         self._watch = watch
         self.acquire = partial(self._poll, LOCK_EX)
         self.acquire_shared = partial(self._poll, LOCK_SH)
 
-    def holder(self, byte: int) -> int | None:
-        """The pid of a process that holds the lock, if another does."""
-        asked = struct.pack(_FLOCK, F_WRLCK, 0, byte, 1, 0)
-        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl(self.descriptor, F_GETLK, asked))
-        return int(pid) if kind == F_WRLCK or pid > 0 else None
-
     def _poll(self, kind: int, byte: int) -> None:
-        started = time.monotonic()
         while True:
             try:
                 lockf(self.descriptor, kind | LOCK_NB, 1, byte)
                 return
             except BlockingIOError:
-                holder = self.holder(byte)
-                if holder is not None:
-                    self._watch(holder, time.monotonic() - started)
+                self._watch()
                 time.sleep(_POLL_S)

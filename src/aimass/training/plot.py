@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
-from aimass.core.errors import TrainingError, UsageError, storage_errors
+from aimass.core.errors import TrainingError, UsageError
+from aimass.core.files import write_whole
 
 
 def plot_history(history: Sequence[dict[str, Any]], path: Path, title: str, primary: str) -> Path:
@@ -48,9 +51,11 @@ def plot_history(history: Sequence[dict[str, Any]], path: Path, title: str, prim
     supported = figure.canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in supported:
         raise UsageError(f"a plot cannot be written as {path.name!r}; end the name in .png, .svg or .pdf")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+    picture = BytesIO()
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)  # a name in a script that no font here has is drawn as boxes
+        figure.savefig(picture, dpi=150, format=path.suffix[1:].lower())
+    write_whole(path, picture.getvalue())
     return path
 
 

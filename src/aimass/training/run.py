@@ -240,11 +240,14 @@ class Run:
         """Go on from the newest checkpoint, with other settings if need be, such as `epochs=20` or `workers=4`."""
         from aimass.training.train import resume
 
-        return resume(self.id, data=self._data, model=self._module, home=self.folder.parent.parent, **changes)
+        known = {"data": self._data, "model": self._module, "home": self.folder.parent.parent}
+        return resume(self.id, **{**known, **changes})
 
     def go_on(self, config: TrainConfig, data: Dataset, module: nn.Module | None) -> None:
         """Begin again from the newest checkpoint, with these settings."""
         self._data, self._module = data, module
+        for ended in ("metrics", "message", "reason", "ended"):
+            self._facts.pop(ended, None)
         self._note(state=RUNNING, pid=os.getpid(), config=config.model_dump(mode="json"))
         self.start(resume=True)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
-from aimass.parameters.locks import WatchfulLocks
+from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training import worker
 from aimass.training.events import LeaseReassigned, WorkerLost, WorkerStarted, WorkerStuck
 from aimass.training.preload import PRELOAD
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from aimass.training.leases import LeaseTable, Released
     from aimass.training.worker import Orders
 
-_STOPPED_S = 2.0  # a holder that the operating system has stopped
-_STUCK_S = 10.0  # a holder that runs and does not get on
+_STOPPED_S = 2.0  # a worker that was stopped (SIGSTOP)
+_STUCK_S = 10.0  # a push that runs and does not get on
 _LEAVE_S = 10.0
 
 
@@ -35,8 +35,10 @@ class _Seat:
     process: Process | None = None
     announced: bool = False
     replaces_dead: bool = False
+    condemned: bool = False
+    ran: float = 0.0  # when it was last seen not to be stopped
     progress: tuple[int, ...] = ()
-    moved: float = field(default_factory=time.monotonic)
+    moved: float = 0.0  # when its push was last seen to get on
 
 
 class Supervisor:
@@ -65,8 +67,7 @@ class Supervisor:
         self._deaths_in_vain = 0
         self._committed_at_death = -1
         self._failure: str | None = None
-        self._killed_holders: set[int] = set()
-        server.locks = WatchfulLocks(server.memory.descriptor, self._watch_holder)
+        server.locks = WatchfulLocks(server.memory.descriptor, self._kill_stopped)
         self.integers: dict[str, Any] = {}
         self.num_lost = 0
 
@@ -130,11 +131,12 @@ class Supervisor:
     def close(self) -> None:
         """End whatever is left and give the processes back."""
         self.cluster.close()
+        self._server.locks = ByteLocks(self._server.memory.descriptor)  # or the two would keep each other, and the memory
 
     def _start(self, slot: int) -> None:
         seat = self._seats[slot]
-        seat.announced, seat.progress, seat.moved = False, (), time.monotonic()
-        self._killed_holders.discard(slot)
+        seat.announced, seat.condemned, seat.progress = False, False, ()
+        seat.ran = seat.moved = time.monotonic()
         log = self._folder / f"worker-{slot}.log"
         orders = replace(seat.orders, slot=slot)
         if self._server.layout.num_buffers and self._server.words[self._server.layout.slot(slot) + worker.BUFFERED]:
@@ -174,44 +176,26 @@ class Supervisor:
             )
 
     def _kill_stopped(self) -> None:
-        """A process that stands still inside a push holds up every other; the kernel frees its locks once it is dead."""
-        for slot, seat in enumerate(self._seats):
-            if seat.process is None or not seat.process.pid or not self._server.is_pushing(slot):
-                seat.moved = time.monotonic()
-                continue
-            progress = self._server.progress(slot)
-            if progress != seat.progress:
-                seat.progress, seat.moved = progress, time.monotonic()
-            stuck_s = time.monotonic() - seat.moved
-            if self._kill_if_stuck(slot, seat.process, stuck_s):
-                seat.moved = time.monotonic()
-            elif stuck_s > _STOPPED_S:
-                self._kill_others_that_are_stopped(slot, stuck_s)
+        """End a worker that was stopped, or that stands still inside a push: it holds up every other, or would come back late.
 
-    def _watch_holder(self, pid: int, waited_s: float) -> None:
-        """While the driver itself waits for a lock: end a holder that stands still. What it had begun is finished by the next."""
+        The kernel frees its locks once it is dead, and what it had begun is finished by the next. Nothing here takes a lock.
+        """
         self.cluster.hear()
+        now = time.monotonic()
         for slot, seat in enumerate(self._seats):
             process = seat.process
-            is_holder = process is not None and process.pid == pid and slot not in self._killed_holders
-            if process is not None and is_holder and _is_stopped(pid) and self._kill_if_stuck(slot, process, waited_s):
-                self._killed_holders.add(slot)
-
-    def _kill_others_that_are_stopped(self, waiting: int, stuck_s: float) -> None:
-        """A push may stand still because it waits for a worker that was stopped while it pulled."""
-        for slot, seat in enumerate(self._seats):
-            process = seat.process
-            if slot == waiting or process is None or not process.pid or slot in self._killed_holders:
+            if process is None or not process.pid or seat.condemned:
                 continue
-            if _is_stopped(process.pid) and self._kill_if_stuck(slot, process, stuck_s):
-                self._killed_holders.add(slot)
-
-    def _kill_if_stuck(self, slot: int, process: Process, still_s: float) -> bool:
-        if still_s <= _STOPPED_S or (still_s <= _STUCK_S and not _is_stopped(process.pid)):
-            return False
-        self._tell(WorkerStuck(worker=slot, pid=process.pid, stuck_s=round(still_s, 3)))
-        self.cluster.kill(process)
-        return True
+            if not _is_stopped(process.pid):
+                seat.ran = now
+            progress = self._server.progress(slot) if self._server.is_pushing(slot) else ()
+            if progress != seat.progress or not progress:
+                seat.progress, seat.moved = progress, now
+            still_s = now - seat.ran if now - seat.ran > _STOPPED_S else now - seat.moved
+            if now - seat.ran > _STOPPED_S or now - seat.moved > _STUCK_S:
+                seat.condemned = True
+                self._tell(WorkerStuck(worker=slot, pid=process.pid, stuck_s=round(still_s, 3)))
+                self.cluster.kill(process)
 
 
 def _is_stopped(pid: int) -> bool:

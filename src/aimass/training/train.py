@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.config import nest
-from aimass.core.errors import DataError, UsageError
+from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.models.config import CUSTOM, is_module
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.run import RUNNING, Run
@@ -74,9 +74,9 @@ def resume(
     run = Run.open(name, None if home is None else Path(home))
     if run.state == RUNNING:
         raise UsageError(f"{run.id} is still running; stop it first")
-    fixed = sorted({"model", "batch_size", "seed"} & set(changes))
-    if fixed:
-        raise UsageError(f"{fixed[0]} cannot change in a run that goes on; start a new one")
+    fixed = [name for name in changes if name.split(".")[0] in ("model", "batch_size", "seed")]
+    if fixed or (model is not None and not is_module(model)):
+        raise UsageError(f"{fixed[0] if fixed else 'model'} cannot change in a run that goes on; start a new one")
     config = _changed(run.config, changes)
     if config.model.name == CUSTOM and model is None:
         raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
@@ -95,6 +95,9 @@ def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:
     >>> config.strategy.name, config.stop.epochs, config.optimizer.lr
     ('async_sgd', 3, 0.5)
     """
+    for name in settings:
+        if "." not in name and name not in SHORTHANDS and name not in TrainConfig.model_fields:
+            raise unknown_name("setting", name, [*TrainConfig.model_fields, *SHORTHANDS])
     module = settings.get("model")
     plain = {SHORTHANDS.get(name, name): value if is_module(value) else deepcopy(value) for name, value in settings.items()}
     return TrainConfig.parse(nest(plain)), module if is_module(module) else None

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _LOOK_S = 0.05
 _PROGRESS_S = 0.5
 _REFUSED_IN_A_ROW = 50
+_WORK_FOR_THREADS = 20_000_000
 _seeding = threading.Lock()  # runs at once in one process share torch's random state
 
 
@@ -175,7 +177,8 @@ class Trainer:
             )
             worker.after_step, worker.when_idle = self._between_steps, self._look
             self._next_look = 0.0
-            build_strategy(self.config.strategy).work(worker)
+            with _threads_for(self.plan.batch_size * self.learner.manifest.num_parameters):
+                build_strategy(self.config.strategy).work(worker)
             return
         self._rows, places = share(encoded)
         orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self._module)
@@ -357,6 +360,21 @@ class Trainer:
             parameters = self.learner.parameters.clone()
             self.learner.bind(parameters, torch.zeros_like(parameters), copy_module=False)
             self.server.memory.close()
+
+
+@contextmanager
+def _threads_for(work: int) -> Iterator[None]:
+    """One thread for small steps: on a busy machine several would mostly wait for each other.
+
+    Args:
+        work: multiplications of one forward pass.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if work < _WORK_FOR_THREADS else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _mean_between(before: tuple[float, int], now: tuple[float, int]) -> float | None:

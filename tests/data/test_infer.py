@@ -4,6 +4,7 @@ from datetime import date
 import pyarrow as pa
 import pytest
 
+import aimass
 from aimass.core.errors import DataError
 from aimass.data.infer import infer
 from aimass.data.source import Raw
@@ -169,3 +170,13 @@ def test_what_the_caller_says_wins(values, said, typed):
 def test_what_the_said_kind_cannot_hold_is_named(values, said, message):
     with pytest.raises(DataError, match=message):
         infer_one(values, said=said)
+
+
+def test_dates_in_a_file_are_ignored_with_a_note_and_can_be_asked_for(tmp_path):
+    file = tmp_path / "a.csv"
+    days = ["2024-01-01", "2024-02-29T12:30", "2023-05-05 01:02:03", ""]
+    file.write_text("day,x,y\n" + "".join(f"{days[i % 4]},{i},{'ab'[i % 2]}\n" for i in range(40)))
+    described = aimass.data.load(str(file), "y").describe()["columns"]["day"]
+    assert described["kind"] == "ignored"
+    assert "dates have no kind" in described["notes"][0]
+    assert aimass.data.load(str(file), "y", schema={"day": "categorical"}).schema["day"].kind == "categorical"

@@ -30,6 +30,11 @@ NUM_COLUMNS = 64
 BATCH_SIZE = 64
 BATCHES_PER_EPOCH = 500
 _WIDTHS = {"0.3 ms": (64,), "1 ms": (256, 256), "3 ms": (512, 512), "10 ms": (1024, 1024)}
+_OURS: dict[str, dict[str, Any]] = {
+    "workers=0": {"workers": 0},
+    "workers=1": {"workers": 1},
+    "workers=1, not atomic": {"workers": 1, "strategy": {"name": "async_sgd", "atomic": False}},
+}
 _RATE = 1e-3
 _WARM_STEPS = 20
 
@@ -76,13 +81,13 @@ class PlainLoop:
         return (time.perf_counter() - start) / steps
 
 
-def train_ours(data: aimass.data.Dataset, hidden: tuple[int, ...], optimizer: str, workers: int, steps: int) -> float:
+def train_ours(data: aimass.data.Dataset, hidden: tuple[int, ...], optimizer: str, steps: int, **settings: Any) -> float:
     """Seconds a step between the run's first and its last word on how it stands, which leaves out the start and the end."""
     with tempfile.TemporaryDirectory() as home:
         run = aimass.train(
             data,
             model={"name": "mlp", "hidden": list(hidden)},
-            workers=workers,
+            **settings,
             optimizer={"name": optimizer, "lr": _RATE},
             batch_size=BATCH_SIZE,
             max_steps=steps,
@@ -110,8 +115,8 @@ def measure(case: Case, data: aimass.data.Dataset, optimizer: str, rounds: int) 
     plain = PlainLoop(data, case.hidden, optimizer)
     steps = max(20, int(case.sample_s / plain.train(_WARM_STEPS)))
     samples = {"plain loop": partial(plain.train, steps)}
-    for workers in (0, 1):
-        samples[f"workers={workers}"] = partial(train_ours, data, case.hidden, optimizer, workers, steps)
+    for name, settings in _OURS.items():
+        samples[name] = partial(train_ours, data, case.hidden, optimizer, steps, **settings)
     found = interleave(samples, rounds)
     overheads = {
         name: [ours / theirs - 1 for ours, theirs in zip(values, found["plain loop"], strict=True)]
@@ -148,7 +153,7 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="which optimizer both use")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sample_s, rounds = (2.5, 2) if options.quick else (3.0, 5)
+    sample_s, rounds = (2.0, 2) if options.quick else (2.5, 5)
     cases = [Case(name, hidden, sample_s) for name, hidden in _WIDTHS.items()]
     data = make_data()
     figures = [measure(case, data, options.optimizer, rounds) for case in (cases[:2] if options.quick else cases)]

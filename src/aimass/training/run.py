@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakSet
 
 from aimass.cluster.alive import is_alive, process_start
 from aimass.core.errors import AimassError, Cancelled, NotFound, StorageError, TrainingError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 RUNNING = "running"
 _active: set[Run] = set()
+_threads: WeakSet[threading.Thread] = WeakSet()
 
 
 class Run:
@@ -215,6 +217,7 @@ class Run:
             self.stop()
         if not ended:
             raise TimeoutError(f"{self.id} has not ended within {timeout:g} s; it goes on")
+        self._thread.join()  # it has nothing left to do but to leave, which it must before the interpreter does
         if self._error is not None:
             raise self._error
         return self
@@ -232,6 +235,8 @@ class Run:
         """
         self.cancel()
         self._done.wait()
+        assert self._thread is not None, "a run that was cancelled has a thread"
+        self._thread.join()
         if self._error is not None:
             raise self._error
         raise Cancelled(f"stopped at a whole checkpoint; go on with: aimass train --resume {self.id}") from None
@@ -260,6 +265,7 @@ class Run:
         self._trainer = Trainer(self.config, self._data, self.folder, log.append, module=self._module, resume=resume)
         self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, log), name=self.id, daemon=True)
         _active.add(self)
+        _threads.add(self._thread)
         try:
             self._thread.start()
         except BaseException:
@@ -345,7 +351,15 @@ def _wait_for_active() -> None:
             run.wait()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the others are still waited for
             sys.stderr.write(f"{run.id}: {error}\n")
+    for thread in list(_threads):
+        thread.join()
+
+
+def _forget_in_fork() -> None:
+    """A fork of the driver has none of its threads, and must not wait for them."""
+    _active.clear()
+    _threads.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_active.clear)  # a fork of the driver has none of its threads
+    os.register_at_fork(after_in_child=_forget_in_fork)

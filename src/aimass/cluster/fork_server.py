@@ -44,6 +44,17 @@ def main(descriptor: int, preload: Sequence[str]) -> None:
     selector = selectors.DefaultSelector()
     selector.register(driver, selectors.EVENT_READ)
     workers: dict[int, tuple[int, int]] = {}  # pidfd -> (id, pid)
+    try:
+        _serve(libc, driver, driver_pid, selector, workers)
+    finally:
+        for pidfd in workers:  # one that was stopped before it could ask the kernel for this would stay for ever
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _serve(
+    libc: ctypes.CDLL, driver: socket.socket, driver_pid: int, selector: selectors.BaseSelector, workers: dict[int, tuple[int, int]]
+) -> None:
+    """Fork, and tell of ends, until the driver is gone."""
     _send(driver, {"ready": os.getpid()})
     while os.getppid() == driver_pid:
         for key, _ in selector.select(timeout=1.0):

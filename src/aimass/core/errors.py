@@ -62,6 +62,42 @@ class MissingExtra(AimassError):
     code, http_status, exit_code = "missing_extra", 501, 8
 
 
+class Unauthorized(AimassError):
+    """No key, or one that is unknown or revoked."""
+
+    code, http_status, exit_code = "invalid_api_key", 401, 9
+
+
+class Forbidden(AimassError):
+    """The key is good, and may not do this."""
+
+    code, http_status, exit_code = "permission_denied", 403, 9
+
+
+class Conflict(AimassError):
+    """It does not go together with what is there: a name that is taken, a job that has ended."""
+
+    code, http_status, exit_code = "conflict", 409, 10
+
+
+class TooLarge(AimassError):
+    """More bytes, rows or figures than are taken in."""
+
+    code, http_status, exit_code = "too_large", 413, 4
+
+
+class QuotaExceeded(AimassError):
+    """The budget is used up."""
+
+    code, http_status, exit_code = "insufficient_quota", 429, 11
+
+
+class Unavailable(AimassError):
+    """Nobody can answer just now; trying again is safe, since nothing was done."""
+
+    code, http_status, exit_code = "unavailable", 503, 12
+
+
 class Cancelled(AimassError):
     """The work was stopped on request."""
 

@@ -1,0 +1,1 @@
+"""Answering requests: the gateway, the Scheduler Center and the Prediction Engines."""

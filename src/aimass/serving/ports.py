@@ -28,7 +28,7 @@ class Caller:
 class Target:
     """The model version that a name means just now, with all that an engine needs to answer for it.
 
-    `name` is the deployment's name, which the answer carries and the bill shows; `model` the registry's name of the model; `bytes` the size of
+    `name` is the deployment's name, which the answer carries and the bill shows; `model` the model's in the registry; `bytes` the size of
     its files, a first guess of what it takes in memory; `settings` the deployment's (`latency_ms`, `max_batch`). The folder is there
     before the target is. The directory hands out one and the same object until the deployment changes.
     """

@@ -67,5 +67,5 @@ def in_words(problem: Any) -> UsageError | None:
     context = getattr(problem, "ctx", None)
     hint = f"`{context.command_path} --help` shows what there is" if context is not None else ""
     error = UsageError(f"{message[:1].lower()}{message[1:]}{' ' if message.endswith('?') else '; '}{hint}".rstrip("; "))
-    error.param = getattr(getattr(problem, "param", None), "name", None)  # type: ignore[attr-defined]
+    error.param = getattr(getattr(problem, "param", None), "name", None)
     return error

@@ -39,7 +39,7 @@ def print_error(error: AimassError, *, as_json: bool) -> None:
     """One line on standard error; for programs an object on standard output too. A stop that was asked for is no error."""
     message = " ".join(str(error).split())
     if as_json:
-        parts = {"message": message, "type": type(error).__name__, "code": error.code, "param": getattr(error, "param", None)}
+        parts = {"message": message, "type": type(error).__name__, "code": error.code, "param": error.param}
         print_json({"error": parts})
     echo(message if isinstance(error, Cancelled) else f"error: {message}", err=True)
 

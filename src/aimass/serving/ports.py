@@ -24,7 +24,7 @@ class Caller:
     role: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """The model version that a name means just now, with all that an engine needs to answer for it.
 

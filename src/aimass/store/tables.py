@@ -218,6 +218,7 @@ usage_logs = Table(
     Column("incarnation", String(64), primary_key=True),
     Column("path", String(1024), nullable=False),
     Column("position", BigInteger, nullable=False, default=0),  # bytes of the log that are in the ledger
+    Column("unmarked", JSON, nullable=False),  # {sequence: event} of charges up to there that are neither sent nor credited
     Column("opened", Float, nullable=False),
     Column("closed", Float),  # when its gateway had left and everything in it was posted
     Column("owner", JSON, nullable=False),  # {host, boot, pid, started} of the gateway

@@ -80,6 +80,7 @@ def upgrade() -> None:
         sa.Column("incarnation", sa.String(length=64), nullable=False),
         sa.Column("path", sa.String(length=1024), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("unmarked", sa.JSON(), nullable=False),
         sa.Column("opened", sa.Float(), nullable=False),
         sa.Column("closed", sa.Float(), nullable=True),
         sa.Column("owner", sa.JSON(), nullable=False),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aimass import data
+    from aimass.client.client import AsyncClient, Client
     from aimass.core.errors import AimassError
     from aimass.models.model import Model
     from aimass.training.loading import load
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from aimass.training.train import resume, train
 
 __version__ = "0.1.0"
-__all__ = ["AimassError", "Model", "Run", "data", "load", "resume", "train"]
+__all__ = ["AimassError", "AsyncClient", "Client", "Model", "Run", "data", "load", "resume", "train"]
 
 _HOMES = {
     "AimassError": "aimass.core.errors",
+    "AsyncClient": "aimass.client.client",
+    "Client": "aimass.client.client",
     "Model": "aimass.models.model",
     "Run": "aimass.training.run",
     "load": "aimass.training.loading",

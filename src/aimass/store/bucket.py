@@ -6,6 +6,7 @@ object only when all of it has arrived.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
-from aimass.core.errors import MissingExtra, StorageError, UsageError
+from aimass.core.errors import MissingExtra, StorageError, UsageError, storage_errors
 from aimass.core.files import home
 from aimass.store.folder import UNFINISHED, sweep_abandoned
 from aimass.store.upload import Blob
+
+_PART, _PARTS_AT_ONCE = 32 << 20, 2  # what an upload of a large blob holds in memory is their product
+_LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BucketPlace:
@@ -38,8 +42,8 @@ class BucketPlace:
 
     def keep(self, unfinished: Path, blob: Blob) -> None:
         """Upload a finished file under its name. One that is there is written anew: it may be damaged, or due to be swept."""
-        with self._in_words("kept"):
-            self._files.put_file(str(unfinished), self._key(blob.sha256))
+        with storage_errors(unfinished), self._in_words("kept"):
+            self._files.put_file(str(unfinished), self._key(blob.sha256), chunksize=_PART, max_concurrency=_PARTS_AT_ONCE)
             size = self.size(blob.sha256)
         if size != blob.size_bytes:
             self.delete(blob.sha256)
@@ -92,6 +96,8 @@ class BucketPlace:
         try:
             yield
         except self._refusals as error:
+            if isinstance(error, OSError) and error.errno in _LOCAL:
+                raise
             advice = "check AWS_ENDPOINT_URL, the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that the bucket is there"
             raise StorageError(f"blobs in {self} cannot be {what} ({error}); {advice}") from error
 
@@ -100,7 +106,7 @@ def _connect() -> tuple[Any, tuple[type[Exception], ...]]:
     """The file system of fsspec, and what it raises when the store refuses or is away."""
     try:
         import fsspec
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
         return fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False), (OSError, BotoCoreError, ClientError)
     except ImportError:

@@ -16,7 +16,7 @@ class AimassError(Exception):
     """What went wrong, said to a person. `code` is for programs.
 
     `param` names what it was about, where one thing was. An error that a service answered bears its `status` and the `request_id`
-    under which the service's log has it.
+    under which the service's log has it. `retry_after_s` says when trying again may help, where that is known.
 
     >>> str(DataError("the file is empty"))
     'the file is empty'
@@ -30,6 +30,7 @@ class AimassError(Exception):
     param: str | None = None
     status: int | None = None
     request_id: str | None = None
+    retry_after_s: float | None = None
 
 
 class UsageError(AimassError):

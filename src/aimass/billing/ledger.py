@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, cast, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from aimass.billing import prices
+from aimass.billing.periods import DAY_S
+from aimass.billing.statements import insert
 from aimass.core.ids import new_id
 from aimass.store import tables
 
-DAY_S = 86_400
 _ROWS_AT_ONCE = 500
 
 
@@ -172,12 +172,11 @@ def _post_group(connection: Connection, project: str, item: str, group: list[Usa
 
 
 def _insert_new(connection: Connection, group: list[Usage], transaction: str, incarnation: str | None) -> set[str]:
-    kind = sqlite.Insert if connection.dialect.name == "sqlite" else postgresql.Insert
+    statement = insert(connection, tables.usage_events).on_conflict_do_nothing(index_elements=["id"]).returning(tables.usage_events.c.id)
     new: set[str] = set()
     for begin in range(0, len(group), _ROWS_AT_ONCE):
         rows = [_event_row(event, transaction, incarnation) for event in group[begin : begin + _ROWS_AT_ONCE]]
-        insert = kind(tables.usage_events).on_conflict_do_nothing(index_elements=["id"]).returning(tables.usage_events.c.id)
-        new.update(connection.execute(insert, rows).scalars())
+        new.update(connection.execute(statement, rows).scalars())
     return new
 
 

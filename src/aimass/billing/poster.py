@@ -30,6 +30,7 @@ from aimass.store import tables
 from aimass.store.database import Database
 
 _EVENTS_AT_ONCE = 2_000
+_SWEPT_S = 30 * 86_400.0  # logs that were closed before that were deleted by an earlier sweep
 _log = logging.getLogger(__name__)
 
 
@@ -109,6 +110,18 @@ class Poster:
                     self.post(incarnation, ended=True)
                     adopted.append(incarnation)
         return adopted
+
+    def sweep(self, older_than_s: float) -> int:
+        """Delete logs all of which has been in the ledger for this long. Returns how many."""
+        row, deleted = tables.usage_logs.c, 0
+        with self._database.read() as connection:
+            old = select(row.path).where(row.closed < time.time() - older_than_s, row.closed > time.time() - older_than_s - _SWEPT_S)
+            paths = connection.execute(old).scalars().all()
+        for path in paths:
+            found = self._find(path)
+            deleted += found.exists()
+            found.unlink(missing_ok=True)
+        return deleted
 
     def drain(self, log: UsageLog | None = None) -> None:
         """Post everything: of a log that was closed, and of every writer that is gone."""

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from aimass.billing.money import usd
+from aimass.billing.statements import bump
 from aimass.core.errors import UsageError, unknown_name
 from aimass.core.ids import new_id
 from aimass.store import tables
@@ -112,6 +113,7 @@ def set_price(connection: Connection, item: str, micro_per_million: int, *, unit
         raise UsageError(f"{item!r} is counted in {known.unit!r}, not in {unit!r}")
     price = Price(new_id("price"), item, unit or (known.unit if known else ""), micro_per_million, clocks.time() if now is None else now)
     connection.execute(tables.prices.insert().values(**_row(price), currency=CURRENCY))
+    bump(connection)
     return price
 
 

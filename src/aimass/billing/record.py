@@ -36,7 +36,6 @@ OPENED, CHARGE, SENT, CREDIT, CLOSED = range(5)
 LARGEST_FRAME = 1 << 20
 
 _HEAD = struct.Struct("<II")
-_FIRST_BYTES = 512  # of the buffer that a charge is encoded into; it grows where ids are long
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +104,7 @@ class UsageLog:
     Args:
         folder: where logs lie; made if need be.
         incarnation: a name that nobody else has; a new id by default.
+        first: the sequence of the first charge; a log that follows another of the same process goes on counting.
         fsync: bring every charge to the disk before `charge` returns. A power cut then loses nothing either.
 
     Raises:
@@ -112,13 +112,13 @@ class UsageLog:
         Conflict: another process writes this log.
     """
 
-    def __init__(self, folder: Path, incarnation: str | None = None, *, fsync: bool = False) -> None:
+    def __init__(self, folder: Path, incarnation: str | None = None, *, first: int = 1, fsync: bool = False) -> None:
         self.incarnation = incarnation or new_id("gw")
         self.path = folder / f"{self.incarnation}.log"
         self._fsync, self._prefix = fsync, f"{self.incarnation}-"
-        self._next, self._sent, self._credited = 1, list[int](), list[int]()
+        self.first = self._next = first
+        self._sent, self._credited = list[int](), list[int]()
         self._lock, self._encoder = threading.Lock(), msgspec.msgpack.Encoder()
-        self._buffer = bytearray(_FIRST_BYTES)
         with storage_errors(self.path):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -164,17 +164,13 @@ class UsageLog:
             sequence = self._next
             self._next = sequence + 1
             identity = event_id or f"{self._prefix}{sequence:010d}"
-            buffer = self._buffer
-            fields = (CHARGE, sequence, identity, time, project, key, kind, item, model, version, quantity, unit, request, compute_us)
-            self._encoder.encode_into((*fields, price, amount_micro, reservation), buffer, _HEAD.size)
-            payload = memoryview(buffer)[_HEAD.size :]
-            _HEAD.pack_into(buffer, 0, len(payload), crc32(payload))
-            payload.release()
+            fields = (sequence, identity, time, project, key, kind, item, model, version, quantity, unit, request, compute_us)
+            frame = _frame(self._encoder.encode((CHARGE, *fields, price, amount_micro, reservation)))
             if self._sent or self._credited:
-                self._write(self._marks() + buffer)  # marks first: a charge is then whole only where all of the write is
+                self._write(self._marks() + frame)  # marks first: a charge is then whole only where all of the write is
                 self._sent, self._credited = [], []
             else:
-                self._write(buffer)
+                self._write(frame)
         return sequence
 
     def sent(self, ticket: int) -> None:
@@ -190,9 +186,14 @@ class UsageLog:
     def flush(self) -> None:
         """Write the marks that wait."""
         with self._lock:
-            if self._sent or self._credited:
+            if (self._sent or self._credited) and self._file >= 0:
                 self._write(self._marks())
                 self._sent, self._credited = [], []
+
+    @property
+    def next(self) -> int:
+        """The sequence that the next charge gets."""
+        return self._next
 
     def sync(self) -> None:
         """Bring everything to the disk."""
@@ -218,7 +219,7 @@ class UsageLog:
         waiting = ((SENT, self._sent), (CREDIT, self._credited))
         return b"".join(_frame(self._encoder.encode(marks)) for marks in waiting if marks[1])
 
-    def _write(self, frames: bytes | bytearray) -> None:
+    def _write(self, frames: bytes) -> None:
         try:
             written = os.write(self._file, frames)
             if self._fsync:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time as clocks
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from aimass.billing import ledger
 from aimass.store import tables
+from aimass.store.database import Database
+
+LOST_S = 86_400.0
 
 
 def release(connection: Connection, reservation: str, amount_micro: int | None = None) -> int:
@@ -40,3 +43,34 @@ def release_all(connection: Connection, *, holder: str) -> int:
     row = tables.reservations.c
     held = connection.execute(select(row.id).where(row.holder == holder).order_by(row.id)).scalars().all()
     return sum(release(connection, reservation) for reservation in held)
+
+
+def renew(connection: Connection, *, holder: str, lease_s: float) -> None:
+    """Hold everything of a holder for longer, in the caller's transaction."""
+    row = tables.reservations.c
+    connection.execute(update(tables.reservations).where(row.holder == holder).values(expires=clocks.time() + lease_s))
+
+
+def expire(connection: Connection, *, now: float | None = None) -> int:
+    """Give back what nobody holds any more, in the caller's transaction.
+
+    A gateway's slice outlives its lease as long as its log is open: charges that are in the log and not in the ledger yet are
+    covered by it. Whoever adopts the log posts them and then gives back the rest. Only when nobody could for a day, because the host
+    is gone, is the slice given back all the same.
+
+    Returns:
+        how much was given back.
+    """
+    moment = clocks.time() if now is None else now
+    row, log = tables.reservations.c, tables.usage_logs.c
+    recording = select(log.incarnation).where(log.incarnation == row.holder, log.closed.is_(None)).exists()
+    over = or_(and_(row.expires < moment, ~recording), row.expires < moment - LOST_S)
+    found = connection.execute(select(row.id).where(over).order_by(row.id)).scalars().all()
+    return sum(release(connection, reservation) for reservation in found)
+
+
+def any_expired(database: Database) -> bool:
+    """Whether `expire` might find something; asked first, since a look disturbs no writer."""
+    with database.read() as connection:
+        found = select(tables.reservations.c.id).where(tables.reservations.c.expires < clocks.time()).limit(1)
+        return connection.execute(found).one_or_none() is not None

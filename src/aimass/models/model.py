@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
-_ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 4096
 
 
 class Model:
@@ -59,6 +59,21 @@ class Model:
         """
         encoded = self._encode(data, need_target=False)
         return self.task.answers(self._outputs(encoded), self.encoder)
+
+    def run(self, numbers: Tensor, categories: Tensor | None = None) -> Tensor:
+        """The network's outputs for encoded rows, where its own tensors are and in float32 on the CPU when done. (rows, num_outputs)
+
+        Args:
+            numbers: as the encoder gives them. (rows, num_numbers)
+            categories: int64 ids, for a network that takes any. (rows, num_categories)
+        """
+        like = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), numbers)
+        inputs = [numbers.to(like.device, like.dtype)]
+        if categories is not None:
+            inputs.append(categories.to(like.device))
+        with torch.inference_mode():
+            outputs: Tensor = self.module(*inputs).float().cpu()
+        return outputs
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Metrics on rows whose target is known.
@@ -149,14 +164,7 @@ class Model:
         return read_rows(data, self.encoder, need_target=need_target).encoded
 
     def _outputs(self, encoded: Encoded) -> Tensor:
-        like = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), torch.empty(0))
-        parts = []
-        with torch.inference_mode():
-            for inputs in inputs_of(encoded, _ROWS_AT_ONCE):
-                moved = [inputs["numbers"].to(like.device, like.dtype)]
-                if "categories" in inputs:
-                    moved.append(inputs["categories"].to(like.device))
-                parts.append(self.module(*moved).float().cpu())
+        parts = [self.run(**inputs) for inputs in inputs_of(encoded, ROWS_AT_ONCE)]
         return torch.cat(parts) if parts else torch.empty(0, self.task.num_outputs(self.encoder.classes))
 
     def __repr__(self) -> str:

@@ -1,0 +1,179 @@
+"""The models that an engine holds, and what they weigh."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from aimass.core.config import Config
+from aimass.core.errors import AimassError, StorageError, UsageError
+from aimass.core.memory import free_memory_bytes
+from aimass.models.model import Model
+from aimass.serving.engine.answers import PredictWriter
+from aimass.serving.engine.failures import NotLoaded
+from aimass.serving.engine.inputs import InferReader
+from aimass.serving.engine.outputs import InferWriter
+from aimass.serving.engine.pace import Pace
+from aimass.serving.engine.predict import PredictReader
+from aimass.serving.engine.rows import BulkEncoder
+
+_LEAST_ALLOWANCE_BYTES = 256 << 10
+_KEPT_FREE_BYTES = 64 << 20
+
+
+class ServingSettings(Config):
+    """How a deployment is answered.
+
+    Args:
+        max_batch: how many rows run at once at most; one larger request still runs whole.
+        latency_ms: batches are kept so small that a request that waits for one and then runs in the next takes no longer.
+        max_rows: how many rows one request may have.
+    """
+
+    max_batch: int = Field(default=1024, ge=1, le=1_000_000)
+    latency_ms: float = Field(default=50.0, gt=0)
+    max_rows: int = Field(default=10_000, ge=1, le=1_000_000)
+
+
+class LoadedModel:
+    """A model, and what was prepared to answer for it quickly.
+
+    Args:
+        id: of the model's version.
+        name: what the registry calls the model.
+        version: its number.
+        model: the model itself.
+        settings: of its deployment.
+    """
+
+    def __init__(self, id: str, name: str, version: int, model: Model, settings: ServingSettings) -> None:
+        self.id, self.name, self.version, self.model, self.settings = id, name, version, model, settings
+        self.size_bytes = 0
+        self.requests = 0
+        self.bulk = BulkEncoder(model.encoder)
+        self.predict_reader = PredictReader(self.bulk, settings.max_rows)
+        self.predict_writer = PredictWriter(model, name, version)
+        self.infer_reader = InferReader(self.bulk, settings.max_rows)
+        self.infer_writer = InferWriter(model, name, version)
+        self.pace = Pace(settings.max_batch, settings.latency_ms / 2000)
+
+
+class Models:
+    """The models of one engine, by the ids of their versions.
+
+    Args:
+        budget_bytes: how much they may take together; None for what the machine has.
+    """
+
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        self._budget_bytes = budget_bytes
+        self._loaded: dict[str, LoadedModel] = {}
+        self.find = self._loaded.get
+
+    def __iter__(self) -> Any:
+        return iter(list(self._loaded.values()))
+
+    @property
+    def size_bytes(self) -> int:
+        """What all of them weigh."""
+        return sum(loaded.size_bytes for loaded in list(self._loaded.values()))
+
+    def load(self, id: str, folder: Path, name: str, version: int, settings: dict[str, Any]) -> LoadedModel:
+        """Read a model, measure it, and hold it. It may take seconds; one runs at a time. One that is there stays.
+
+        Raises:
+            NotFound: there is no model.
+            UsageError: its network is not known here, or a setting is off.
+            DataError: a file of it is damaged.
+            StorageError: it does not fit.
+        """
+        there = self._loaded.get(id)
+        if there is not None:
+            return there
+        chosen = ServingSettings.parse(settings, prefix="settings.")
+        _refuse_custom(folder)
+        self._refuse_too_large(folder)
+        before = _resident_bytes()
+        loaded = LoadedModel(id, name, version, Model.load(folder), chosen)
+        _try(loaded)
+        tensors = _tensor_bytes(loaded.model)
+        loaded.size_bytes = max(tensors + _LEAST_ALLOWANCE_BYTES, _resident_bytes() - before)
+        self._loaded[id] = loaded
+        gc.freeze()  # what stays is not looked through at every collection
+        return loaded
+
+    def unload(self, id: str) -> int:
+        """Let a model go, and give its memory back to the machine. Returns what it weighed.
+
+        Raises:
+            NotLoaded: it is not there.
+        """
+        loaded = self._loaded.pop(id, None)
+        if loaded is None:
+            raise NotLoaded(f"this engine does not hold the model {id!r}")
+        size_bytes = loaded.size_bytes
+        del loaded
+        gc.unfreeze()
+        give_memory_back()
+        gc.freeze()
+        return size_bytes
+
+    def _refuse_too_large(self, folder: Path) -> None:
+        size_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        shown = f"the model needs about {size_bytes / 1e6:.0f} MB"
+        if self._budget_bytes is not None and self.size_bytes + size_bytes + _LEAST_ALLOWANCE_BYTES > self._budget_bytes:
+            room = f"the engine may hold {self._budget_bytes / 1e6:.0f} MB, of which {self.size_bytes / 1e6:.0f} MB are taken"
+            raise StorageError(f"{shown}, and {room}; unload a model, or give engines more memory (engine_memory)")
+        free = free_memory_bytes()
+        if free is not None and 2 * size_bytes + _KEPT_FREE_BYTES > free:  # twice: the file's tensors and the network's
+            raise StorageError(f"{shown}, twice that while it is read, and {free / 1e6:.0f} MB are free; unload a model")
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the machine, which an allocator else keeps for itself."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _refuse_custom(folder: Path) -> None:
+    try:
+        name = json.loads((folder / "model.json").read_text(encoding="utf-8"))["config"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # Model.load says what is wrong with it
+    if name == "custom":
+        raise UsageError(
+            "the model's network is a module of your own code, which an engine does not have and will not run; "
+            "train one of the built-in families (linear, mlp), or answer in your own process by aimass.load(..., module=...)"
+        )
+
+
+def _try(loaded: LoadedModel) -> None:
+    """One row of zeros, so that what the first request would have to wait for is done, and counted."""
+    encoder = loaded.model.encoder
+    numbers = torch.zeros((1, encoder.num_numbers))
+    categories = torch.zeros((1, len(encoder.cardinalities)), dtype=torch.int64) if encoder.cardinalities else None
+    try:
+        loaded.model.run(numbers, categories)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise AimassError(f"the model was read and cannot answer ({str(error)[:200]}); save it again") from error
+
+
+def _tensor_bytes(model: Model) -> int:
+    tensors = [*model.module.parameters(), *model.module.buffers()]
+    return sum({tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}.values())
+
+
+def _resident_bytes() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)

@@ -48,6 +48,7 @@ class Wire:
             "base_url": self.address.url,
             "headers": {"user-agent": f"aimass/{version('aimass')}", **self.address.headers()},
             "timeout": self._timeout(None),
+            "verify": self.address.url.startswith("https:"),  # certificates take 40 ms to load
             "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEEP_S),
             "trust_env": not self.address.is_here,  # a proxy of the environment does not reach this machine's own address
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aimass.client.answers import Dataset, answer_of, entry_of, nothing
 from aimass.client.call import Call, Listing, create, get, part, remove
@@ -46,7 +47,15 @@ class DatasetCalls:
         Raises:
             DataError: the file cannot be read, or not be trained on.
         """
-        values = {"file": file, "sample": sample, "target": target, "name": name, "schema": schema, "missing": missing, "split": split}
+        values: dict[str, Any] = {
+            "file": file,
+            "sample": sample,
+            "target": target,
+            "name": name,
+            "schema": schema,
+            "missing": missing,
+            "split": split,
+        }
         values |= {"seed": seed, "task": task, "stratify": stratify, "weight": weight}
         return Call(request=create("/v1/datasets", values), read=answer_of(Dataset))
 

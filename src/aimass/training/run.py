@@ -248,13 +248,13 @@ class Run:
         known = {"data": self._data, "model": self._module, "home": self.folder.parent.parent}
         return resume(self.id, **{**known, **changes})
 
-    def go_on(self, config: TrainConfig, data: Dataset, module: nn.Module | None) -> None:
-        """Begin again from the newest checkpoint, with these settings."""
+    def go_on(self, config: TrainConfig, data: Dataset, module: nn.Module | None, *, from_checkpoint: bool = True) -> None:
+        """Begin again from the newest checkpoint, with these settings; or from the first batch, where there is no checkpoint."""
         self._data, self._module = data, module
         for ended in ("metrics", "message", "reason", "ended"):
             self._facts.pop(ended, None)
         self._note(state=RUNNING, pid=os.getpid(), config=config.model_dump(mode="json"))
-        self.start(resume=True)
+        self.start(resume=from_checkpoint)
 
     def start(self, *, resume: bool = False) -> None:
         """Begin, in a thread of this process. The caller has set `_data`, and `_module` for a custom model."""

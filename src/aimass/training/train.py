@@ -13,6 +13,9 @@ from aimass.models.config import CUSTOM, is_module
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.run import RUNNING, Run
 
+FIXED = ("model", "batch_size", "seed")
+"""The settings that a run keeps when it goes on."""
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -74,10 +77,9 @@ def resume(
     run = Run.open(name, None if home is None else Path(home))
     if run.state == RUNNING:
         raise UsageError(f"{run.id} is still running; stop it first")
-    fixed = [name for name in changes if name.split(".")[0] in ("model", "batch_size", "seed")]
-    if fixed or (model is not None and not is_module(model)):
-        raise UsageError(f"{fixed[0] if fixed else 'model'} cannot change in a run that goes on; start a new one")
-    config = _changed(run.config, changes)
+    if model is not None and not is_module(model):
+        raise UsageError("model cannot change in a run that goes on; start a new one")
+    config = changed(run.config, changes)
     if config.model.name == CUSTOM and model is None:
         raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
     if config.workers:
@@ -115,7 +117,19 @@ def check_data(config: TrainConfig, data: Dataset) -> None:
         raise DataError("the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1)")
 
 
-def _changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """The settings of a run that goes on with some of them changed.
+
+    Raises:
+        UsageError: a setting is unknown, out of range, or one that a run keeps from its start to its end.
+
+    >>> config, _ = settle({"epochs": 3})
+    >>> changed(config, {"epochs": 5}).stop.epochs
+    5
+    """
+    fixed = [name for name in changes if name.split(".")[0] in FIXED]
+    if fixed:
+        raise UsageError(f"{fixed[0]} cannot change in a run that goes on; start a new one")
     tree = config.model_dump(mode="json")
     for name, value in nest({SHORTHANDS.get(name, name): deepcopy(value) for name, value in changes.items()}).items():
         known = tree.get(name)

@@ -1,0 +1,217 @@
+"""The jobs of a service: made, listed, cancelled, resumed, and carried out by a scheduler's thread and a runner's thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row
+
+from aimass.service.jobs import process, requests
+from aimass.service.jobs.folder import JobFolder
+from aimass.service.jobs.identity import Identity
+from aimass.service.jobs.lease import LEASE_S
+from aimass.service.jobs.limits import Limits
+from aimass.service.jobs.queue import Queue
+from aimass.service.jobs.runner import Rooms, Runner
+from aimass.store.blobs import Blobs
+from aimass.store.database import Database
+from aimass.store.paging import Page
+from aimass.store.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+_RENEW_S = LEASE_S / 4
+_PAUSE_S = 3.0
+_LEAVING_S = 20.0
+
+
+class Jobs:
+    """Training jobs, for the REST API and whoever starts a service.
+
+    Args:
+        database: where they are kept.
+        blobs: the bytes of data sets and models.
+        registry: where the results go.
+        home: under it, `jobs/` holds a folder for each job.
+        limits: what all jobs together may take of this machine.
+        service_id: a label for this service's leases.
+    """
+
+    def __init__(self, database: Database, blobs: Blobs, registry: Registry, home: Path, limits: Limits, service_id: str) -> None:
+        self.database, self.limits, self.home = database, limits, Path(home)
+        self.owner = Identity.of(os.getpid()).owner(service_id)
+        self._queue = Queue(database, blobs, limits, self.owner)
+        self._rooms = Rooms(database=database, blobs=blobs, registry=registry, home=self.home)
+        self._runners: dict[str, threading.Thread] = {}
+        self._paused: dict[str, float] = {}
+        self._wake, self._leave, self._stop_runners = threading.Event(), threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # ------------------------------------------------------------------------------------------------------ what is asked
+
+    def create(
+        self,
+        project: str,
+        *,
+        dataset: str,
+        model: str | None = None,
+        config: dict[str, Any] | None = None,
+        cpus: float | None = None,
+        memory: str | int | None = None,
+    ) -> dict[str, Any]:
+        """Queue a training job.
+
+        Args:
+            project: the project's id.
+            dataset: the data set's id.
+            model: the name under which the registry keeps the result; by default the data set's.
+            config: `TrainConfig` fields, and the short names that `aimass.train` knows.
+            cpus, memory: what it may take; by default a processor a worker, and 1 GB and 0.5 GB a worker.
+
+        Raises:
+            NotFound: there is no such data set in this project.
+            UsageError: a setting is off, or it could never fit.
+            DataError: the data set cannot be trained on like this.
+        """
+        wanted = requests.Wanted(dataset=dataset, model=model, config=config or {}, cpus=cpus, memory=memory)
+        job = requests.create(self.database, self.limits, project, wanted)
+        self._wake.set()
+        return job
+
+    def get(self, project: str, job: str) -> dict[str, Any]:
+        """One job.
+
+        Raises:
+            NotFound: this project has none with that id.
+        """
+        return requests.get(self.database, project, job)
+
+    def list(self, project: str, page: Page | None = None) -> dict[str, Any]:
+        """A page of jobs, the newest first."""
+        return requests.page_of(self.database, project, page or Page())
+
+    def cancel(self, project: str, job: str) -> dict[str, Any]:
+        """Stop a job: a queued one at once, a running one in order, with a checkpoint.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: it has ended.
+        """
+        return requests.cancel(self.database, project, job)
+
+    def resume(self, project: str, job: str, config: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Queue a failed or cancelled job again; it goes on from its newest checkpoint.
+
+        Args:
+            config: settings to change, such as `{"epochs": 20}`.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: it has not ended, or it has succeeded.
+            UsageError: a setting is off, or one that a run keeps.
+        """
+        resumed = requests.resume(self.database, self.limits, project, job, config or {})
+        self._wake.set()
+        return resumed
+
+    def events(self, project: str, job: str, after: int = -1, limit: int = 100) -> dict[str, Any]:
+        """A page of a job's events, in their order.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        return requests.events(self.database, project, job, after, limit)
+
+    def events_after(self, project: str, job: str, after: int, limit: int = 500) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:  # type: ignore[valid-type]
+        """What is new since `after`; and the job, once it has ended and there is nothing behind these events."""
+        return requests.events_after(self.database, project, job, after, limit)
+
+    # ------------------------------------------------------------------------------------------------------- what is done
+
+    def start(self) -> None:
+        """Begin to carry jobs out, in threads of their own."""
+        assert self._thread is None, "a service starts its jobs once"
+        self._thread = threading.Thread(target=self._schedule, name="jobs", daemon=True)
+        self._thread.start()
+
+    def close(self, *, stop_drivers: bool = False) -> None:
+        """Leave. Drivers go on, and the next service adopts them at once; with `stop_drivers` they write a checkpoint and end, and
+        their jobs are queued."""
+        self._leave.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if stop_drivers:
+            self._stop_drivers()
+        self._stop_runners.set()
+        for thread in list(self._runners.values()):
+            thread.join()
+        self._queue.release(list(self._runners))
+        self._runners.clear()
+
+    def _stop_drivers(self) -> None:
+        asked, deadline = False, time.monotonic() + _LEAVING_S
+        while any(thread.is_alive() for thread in self._runners.values()):
+            is_late = time.monotonic() > deadline
+            for job in self._runners if is_late or not asked else ():
+                folder = JobFolder(self.home / "jobs" / job)
+                holder = folder.holder()
+                if holder is not None and folder.is_held():
+                    (process.kill if is_late else process.ask_to_stop)(holder.process.pid, holder.process.started)
+            if is_late:
+                return
+            asked = True
+            time.sleep(0.05)
+
+    def _schedule(self) -> None:
+        renewed = 0.0
+        while not self._leave.is_set():
+            try:
+                if time.monotonic() - renewed >= _RENEW_S:
+                    self._queue.renew(list(self._runners))
+                    renewed = time.monotonic()
+                self._look()
+            except Exception:
+                logger.exception("the scheduler of jobs could not look; it looks again")
+                self._leave.wait(1.0)
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
+
+    def _look(self) -> None:
+        """Let new jobs in, and claim what is left alone and what fits."""
+        for job in [job for job, thread in self._runners.items() if not thread.is_alive()]:
+            del self._runners[job]
+        self._queue.validate()
+        for row in self._queue.adopt({*self._runners, *self._still_paused()}):
+            self._begin(row)
+        while (claimed := self._queue.claim()) is not None:
+            self._begin(claimed)
+
+    def _still_paused(self) -> set[str]:
+        self._paused = {job: until for job, until in self._paused.items() if until > time.monotonic()}
+        return set(self._paused)
+
+    def _begin(self, row: Row[Any]) -> None:
+        runner = Runner(self._rooms, row, self.owner, self._stop_runners)
+        thread = threading.Thread(target=self._carry, args=(runner,), name=row.id, daemon=True)
+        self._runners[row.id] = thread
+        thread.start()
+
+    def _carry(self, runner: Runner) -> None:
+        """Run a runner. Where something outside of the job fails, the job is given back, and taken up again a little later."""
+        try:
+            runner.run()
+        except Exception:
+            logger.exception("job %s could not be carried on; it is tried again", runner.row.id)
+            self._paused[runner.row.id] = time.monotonic() + _PAUSE_S
+            with contextlib.suppress(Exception):
+                self._queue.release([runner.row.id])
+        self._wake.set()

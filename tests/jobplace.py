@@ -1,0 +1,80 @@
+"""What tests of jobs work with: a database with a project, stores, data sets, and services of jobs on them."""
+
+import time
+
+from aimass.billing import prices
+from aimass.core.ids import new_id
+from aimass.data import describe
+from aimass.service.jobs.limits import Limits
+from aimass.service.jobs.service import Jobs
+from aimass.store import tables
+from aimass.store.blobs import Blobs
+from aimass.store.database import Database
+from aimass.store.registry import Registry
+
+ENDED = ("succeeded", "failed", "cancelled")
+LIMITS = Limits(cpus=4, memory_bytes=16 * 10**9)
+
+
+class Place:
+    """What jobs need, and a few words for tests."""
+
+    def __init__(self, url, home):
+        self.url, self.home = url, home
+        self.database = Database.open(url)
+        prices.ensure(self.database)
+        self.blobs = Blobs(str(home / "blobs"))
+        self.registry = Registry(self.database, self.blobs)
+        self.project = "proj-one"
+        with self.database.write() as connection:
+            connection.execute(tables.projects.insert().values(id=self.project, name="one", created=time.time()))
+
+    def sample(self, name="iris", **settings):
+        """A data set of a sample."""
+        values = {"sample": name, "settings": settings, "description": describe(name, **settings)}
+        return self._dataset(name=name, **values)
+
+    def file(self, content, target, name="rows", **settings):
+        """A data set of a file with this content."""
+        blob = self.blobs.put([content.encode()])
+        path = self.home / f"{name}.csv"
+        path.write_text(content)
+        description = describe(path, target, **settings)
+        values = {"sha256": blob.sha256, "suffix": ".csv", "settings": {"target": target, **settings}, "description": description}
+        return self._dataset(name=name, file_id=new_id("file"), **values)
+
+    def _dataset(self, **values):
+        identity = new_id("ds")
+        with self.database.write() as connection:
+            connection.execute(tables.datasets.insert().values(id=identity, project_id=self.project, created=time.time(), **values))
+        return identity
+
+    def jobs(self, label="a", limits=LIMITS):
+        return Jobs(self.database, self.blobs, self.registry, self.home, limits, label)
+
+    def row(self, job):
+        with self.database.read() as connection:
+            return connection.execute(tables.jobs.select().where(tables.jobs.c.id == job)).one()
+
+    def usage(self):
+        with self.database.read() as connection:
+            return connection.execute(tables.usage_events.select()).all()
+
+
+def wait_for(condition, timeout_s=60.0):
+    """Wait until a condition holds, and return what it said."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.03)
+    return found
+
+
+def ended(jobs, project, job, timeout_s=90.0):
+    """Wait for a job's end."""
+
+    def has_ended():
+        found = jobs.get(project, job)
+        return found if found["status"] in ENDED else None
+
+    return wait_for(has_ended, timeout_s)

@@ -30,13 +30,15 @@ metadata = MetaData(
     }
 )
 
+Json = JSON(none_as_null=True)  # None is the database's own null, so that IS NULL finds it
+
 
 def _id(length: int = 64) -> Column[str]:
     return Column("id", String(length), primary_key=True)
 
 
 def _project() -> Column[str]:
-    return Column("project_id", String(64), ForeignKey("projects.id"), nullable=False, index=True)
+    return Column("project_id", String(64), ForeignKey("projects.id"), nullable=False)
 
 
 # ---------------------------------------------------------------------------------------------------- who may do what
@@ -68,7 +70,7 @@ idempotency = Table(
     Column("key", String(255), primary_key=True),
     Column("request_hash", String(64), nullable=False),
     Column("status", Integer),  # null while the first request is under way
-    Column("headers", JSON),
+    Column("headers", Json),
     Column("body", LargeBinary),
     Column("created", Float, nullable=False, index=True),
     Column("lease_until", Float, nullable=False),
@@ -98,8 +100,8 @@ datasets = Table(
     Column("sample", String(64)),
     Column("sha256", String(64)),
     Column("suffix", String(16), nullable=False, server_default=""),
-    Column("settings", JSON, nullable=False),  # the arguments of `aimass.data.load` beside the path
-    Column("description", JSON, nullable=False),  # what `aimass.data.describe` told
+    Column("settings", Json, nullable=False),  # the arguments of `aimass.data.load` beside the path
+    Column("description", Json, nullable=False),  # what `aimass.data.describe` told
     Column("created", Float, nullable=False),
 )
 
@@ -112,11 +114,11 @@ jobs = Table(
     _project(),
     Column("dataset_id", String(64), ForeignKey("datasets.id"), nullable=False),
     Column("model", String(128), nullable=False),  # the name under which the registry keeps the result
-    Column("config", JSON, nullable=False),  # a TrainConfig
+    Column("config", Json, nullable=False),  # a TrainConfig
     Column("cpus", Float, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
     Column("state", String(24), nullable=False, index=True),
-    Column("error", JSON),  # {message, code} of the end
+    Column("error", Json),  # {message, code} of the end
     Column("cancel_requested", Boolean, nullable=False, default=False),
     Column("created", Float, nullable=False),
     Column("started", Float),
@@ -125,12 +127,12 @@ jobs = Table(
     Column("deaths", Integer, nullable=False, default=0),  # in a row, without a new checkpoint between
     Column("owner", String(128)),  # the service that holds the lease
     Column("lease_until", Float),
-    Column("driver", JSON),  # {host, boot, pid, started} of the driver's process
+    Column("driver", Json),  # {host, boot, pid, started} of the driver's process
     Column("epoch_started", Float),
     Column("metered_until", Float),  # up to when the present epoch's compute is in the usage events
     Column("run_id", String(64)),
-    Column("progress", JSON),  # the newest figures, for lists
-    Column("metrics", JSON),  # of the end
+    Column("progress", Json),  # the newest figures, for lists
+    Column("metrics", Json),  # of the end
     Column("version_id", String(64)),
 )
 
@@ -142,7 +144,7 @@ job_events = Table(
     Column("run", String(64), nullable=False),
     Column("time", Float, nullable=False),
     Column("type", String(64), nullable=False),
-    Column("data", JSON, nullable=False),
+    Column("data", Json, nullable=False),
 )
 
 # --------------------------------------------------------------------------------------------------------- registry
@@ -165,11 +167,11 @@ versions = Table(
     Column("model_id", String(64), ForeignKey("models.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("created", Float, nullable=False),
-    Column("files", JSON, nullable=False),  # {path: {"sha256": ..., "bytes": ...}}
+    Column("files", Json, nullable=False),  # {path: {"sha256": ..., "bytes": ...}}
     Column("bytes", BigInteger, nullable=False),
-    Column("signature", JSON, nullable=False),
-    Column("card", JSON, nullable=False),
-    Column("lineage", JSON, nullable=False),  # {file, sha256, dataset, job, run}
+    Column("signature", Json, nullable=False),
+    Column("card", Json, nullable=False),
+    Column("lineage", Json, nullable=False),  # {file, sha256, dataset, job, run}
     UniqueConstraint("model_id", "number"),
 )
 
@@ -193,7 +195,7 @@ deployments = Table(
     Column("model", String(128), nullable=False),  # what the registry calls it
     Column("version", Integer, nullable=False),
     Column("version_id", String(64), ForeignKey("versions.id"), nullable=False),
-    Column("settings", JSON, nullable=False),
+    Column("settings", Json, nullable=False),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
     UniqueConstraint("project_id", "name"),
@@ -207,7 +209,7 @@ engine_events = Table(  # the history of the Prediction Engines
     Column("engine", String(64), nullable=False, index=True),
     Column("time", Float, nullable=False),
     Column("type", String(32), nullable=False),  # started, ready, loaded, evicted, lost, stopped
-    Column("data", JSON, nullable=False),
+    Column("data", Json, nullable=False),
 )
 
 # ---------------------------------------------------------------------------------------------------------- billing
@@ -218,10 +220,10 @@ usage_logs = Table(
     Column("incarnation", String(64), primary_key=True),
     Column("path", String(1024), nullable=False),
     Column("position", BigInteger, nullable=False, default=0),  # bytes of the log that are in the ledger
-    Column("unmarked", JSON, nullable=False),  # {sequence: event} of charges up to there that are neither sent nor credited
+    Column("unmarked", Json, nullable=False),  # {sequence: event} of charges up to there that are neither sent nor credited
     Column("opened", Float, nullable=False),
     Column("closed", Float),  # when its gateway had left and everything in it was posted
-    Column("owner", JSON, nullable=False),  # {host, boot, pid, started} of the gateway
+    Column("owner", Json, nullable=False),  # {host, boot, pid, started} of the gateway
 )
 
 usage_events = Table(
@@ -244,7 +246,7 @@ usage_events = Table(
     Column("request_id", String(128)),
     Column("in_doubt", Boolean, nullable=False, default=False),  # recorded, and not known to have been sent
     Column("credited", Boolean, nullable=False, default=False),
-    Column("data", JSON),
+    Column("data", Json),
     Index("ix_usage_events_project_id_time", "project_id", "time"),
 )
 
@@ -298,3 +300,7 @@ reservations = Table(
     Column("amount_micro", BigInteger, nullable=False),  # what is left of it
     Column("expires", Float, nullable=False, index=True),
 )
+
+for _table in metadata.tables.values():
+    if {"project_id", "id"} <= set(_table.c.keys()):
+        Index(None, _table.c.project_id, _table.c.id)  # a project's list, a page at a time

@@ -14,22 +14,40 @@ from __future__ import annotations
 
 import time as clocks
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
+import msgspec
 from sqlalchemy import BigInteger, Connection, cast, delete, func, select, update
 
 from aimass.billing import prices
 from aimass.billing.periods import DAY_S
-from aimass.billing.statements import insert
 from aimass.core.ids import new_id
 from aimass.store import tables
 
-_ROWS_AT_ONCE = 500
+_FIELDS = {  # the columns of `usage_events` that an event brings
+    "id": "id",
+    "project_id": "project",
+    "key_id": "key",
+    "kind": "kind",
+    "item": "item",
+    "model": "model",
+    "version": "version",
+    "quantity": "quantity",
+    "unit": "unit",
+    "time": "time",
+    "price_id": "price",
+    "amount_micro": "amount_micro",
+    "request_id": "request",
+}
+_COLUMNS, _values = tuple(_FIELDS), attrgetter(*_FIELDS.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+def _encode(data: dict[str, Any]) -> str:
+    return msgspec.json.encode(data).decode()
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """One answered request, or one slice of compute.
 
     Args:
@@ -148,7 +166,7 @@ def _priced(connection: Connection, events: Sequence[Usage]) -> list[Usage]:
     for event in unique.values():
         if event.amount_micro is None:
             price = book.at(event.item, event.time)
-            event = replace(event, price=price.id, amount_micro=price.amount_micro(event.quantity))
+            event = msgspec.structs.replace(event, price=price.id, amount_micro=price.amount_micro(event.quantity))
         priced.append(event)
     return priced
 
@@ -172,35 +190,17 @@ def _post_group(connection: Connection, project: str, item: str, group: list[Usa
 
 
 def _insert_new(connection: Connection, group: list[Usage], transaction: str, incarnation: str | None) -> set[str]:
-    statement = insert(connection, tables.usage_events).on_conflict_do_nothing(index_elements=["id"]).returning(tables.usage_events.c.id)
-    new: set[str] = set()
-    for begin in range(0, len(group), _ROWS_AT_ONCE):
-        rows = [_event_row(event, transaction, incarnation) for event in group[begin : begin + _ROWS_AT_ONCE]]
-        new.update(connection.execute(statement, rows).scalars())
-    return new
-
-
-def _event_row(event: Usage, transaction: str, incarnation: str | None) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "project_id": event.project,
-        "key_id": event.key,
-        "kind": event.kind,
-        "item": event.item,
-        "model": event.model,
-        "version": event.version,
-        "quantity": event.quantity,
-        "unit": event.unit,
-        "time": event.time,
-        "price_id": event.price,
-        "amount_micro": event.amount_micro,
-        "transaction_id": transaction,
-        "incarnation": incarnation,
-        "request_id": event.request,
-        "in_doubt": False,
-        "credited": False,
-        "data": event.data,
-    }
+    """Insert the events that are not there yet, and tell which those were."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    columns = (*_COLUMNS, "transaction_id", "incarnation", "in_doubt", "credited", "data")
+    statement = f"INSERT INTO usage_events ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608
+    rest = (transaction, incarnation, False, False)
+    rows = [(*_values(event), *rest, _encode(event.data) if event.data else None) for event in group]
+    inserted = connection.exec_driver_sql(statement, rows).rowcount  # the driver's own way costs a third of SQLAlchemy's, for every request
+    if inserted == len(group):
+        return {event.id for event in group}
+    row = tables.usage_events.c
+    return set(connection.execute(select(row.id).where(row.transaction_id == transaction)).scalars())
 
 
 def _use_up(connection: Connection, charged: list[Usage]) -> int:

@@ -150,6 +150,7 @@ class Meter:
         Raises:
             QuotaExceeded: the slice does not cover it: `reserve`, and try once more.
             StorageError: it could not be recorded; the answer must not leave.
+            Unavailable: the meter is closed.
         """
         price = self._price
         amount = price.amount_micro(rows)

@@ -24,7 +24,7 @@ import psutil
 from sqlalchemy import Connection, select, update
 
 from aimass.billing import ledger, reservations
-from aimass.billing.record import CREDIT, Charge, Closed, Damaged, Marks, Opened, UsageLog, read_log
+from aimass.billing.record import Charge, Closed, Credit, Damaged, Record, Sent, UsageLog, read_log
 from aimass.core.errors import StorageError
 from aimass.store import tables
 from aimass.store.database import Database
@@ -45,16 +45,15 @@ class _Batch:
     position: int = 0
     closed: bool = False
 
-    def add(self, record: Charge | Marks | Opened | Closed | Damaged, position: int) -> None:
+    def add(self, record: Record, position: int) -> None:
         self.position = position
         if isinstance(record, Charge):
             self.charges.append(_usage(record))
             self.unmarked[str(record.sequence)] = record.id
-        elif isinstance(record, Marks):
-            for sequence in record.sequences:
-                event = self.unmarked.pop(str(sequence), None)
-                if event is not None and record.kind == CREDIT:
-                    self.credits.append(event)
+        elif isinstance(record, Sent | Credit):
+            marked = [self.unmarked.pop(str(sequence), None) for sequence in record.sequences]
+            if isinstance(record, Credit):
+                self.credits += [event for event in marked if event is not None]
         elif isinstance(record, Closed):
             self.closed = True
 
@@ -149,6 +148,8 @@ class Poster:
         if batch.position == found.position and not ended:
             return None
         at_end = batch.closed or (ended and len(batch.charges) < _EVENTS_AT_ONCE)
+        if at_end and (rest := _size(path) - batch.position) > 0:
+            self._name_damage(path, Damaged(batch.position, rest))
         with self._database.write() as connection:
             return self._commit(connection, batch, found.position, at_end)
 

@@ -20,7 +20,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Self
@@ -28,18 +27,18 @@ from zlib import crc32
 
 import msgspec
 
-from aimass.core.errors import Conflict, StorageError, storage_errors
+from aimass.core.errors import Conflict, StorageError, Unavailable, storage_errors
 from aimass.core.ids import new_id
 
 FORMAT = 1
 OPENED, CHARGE, SENT, CREDIT, CLOSED = range(5)
 LARGEST_FRAME = 1 << 20
+_PIECE_BYTES = 4 << 20
 
 _HEAD = struct.Struct("<II")
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, array_like=True, tag=CHARGE):
     """One answer that was about to leave.
 
     Args:
@@ -66,36 +65,38 @@ class Charge:
     reservation: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """Answers that were sent, or that are credited, by their sequences."""
+class Sent(msgspec.Struct, frozen=True, array_like=True, tag=SENT):
+    """Answers that were handed to the operating system."""
 
-    kind: int
     sequences: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Credit(msgspec.Struct, frozen=True, array_like=True, tag=CREDIT):
+    """Answers that were charged, and did not arrive."""
+
+    sequences: list[int]
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag=OPENED):
     """The first frame."""
 
     format: int
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True, array_like=True, tag=CLOSED):
     """The last frame of a writer that left in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(msgspec.Struct, frozen=True):
     """Bytes between whole frames that are none: `size_bytes` from `position` on."""
 
     position: int
     size_bytes: int
 
 
-Record = Charge | Marks | Opened | Closed | Damaged
+Frame = Opened | Charge | Sent | Credit | Closed
+Record = Frame | Damaged
 
 
 class UsageLog:
@@ -159,6 +160,7 @@ class UsageLog:
 
         Raises:
             StorageError: it could not be written; the answer must not leave.
+            Unavailable: the log is closed.
         """
         with self._lock:
             sequence = self._next
@@ -220,6 +222,8 @@ class UsageLog:
         return b"".join(_frame(self._encoder.encode(marks)) for marks in waiting if marks[1])
 
     def _write(self, frames: bytes) -> None:
+        if self._file < 0:
+            raise Unavailable(f"the usage log {self.path} is closed, since its gateway is leaving; try again at another")
         try:
             written = os.write(self._file, frames)
             if self._fsync:
@@ -231,6 +235,9 @@ class UsageLog:
             os.ftruncate(self._file, self.size_bytes)
             raise StorageError(f"no space is left to write {self.path}; free some, or point AIMASS_HOME at a larger disk")
         self.size_bytes += written
+
+
+_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 
 def _frame(payload: bytes) -> bytes:
@@ -246,20 +253,29 @@ def read_log(path: Path, position: int = 0) -> Iterator[tuple[Record, int]]:
     Raises:
         StorageError: the log cannot be read.
     """
+    piece = _PIECE_BYTES
+    while True:
+        content = _piece(path, position, piece)
+        begin, at = position, 0
+        while end := _whole_frame(content, at) or -_next_frame(content, at):
+            if end > 0:
+                yield _decoder.decode(content[at + _HEAD.size : end]), begin + end
+            else:
+                yield Damaged(begin + at, -end - at), begin - end
+            at = abs(end)
+        position += at
+        if len(content) < piece:
+            return
+        piece = _PIECE_BYTES if at else 2 * piece
+
+
+def _piece(path: Path, position: int, size_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(position)
-            content = file.read()
+            return file.read(size_bytes)
     except OSError as error:
         raise StorageError(f"the usage log {path} cannot be read ({error.strerror}); bring it back, since it tells who owes what") from None
-    at = 0
-    while (end := _whole_frame(content, at)) or (found := _next_frame(content, at)):
-        if end:
-            yield _record(content[at + _HEAD.size : end]), position + end
-            at = end
-        else:
-            yield Damaged(position + at, found - at), position + found
-            at = found
 
 
 def _whole_frame(content: bytes, at: int) -> int:
@@ -276,12 +292,3 @@ def _whole_frame(content: bytes, at: int) -> int:
 def _next_frame(content: bytes, at: int) -> int:
     """Where the next whole frame begins behind a damaged one; 0 where none follows."""
     return next((begin for begin in range(at + 1, len(content) - _HEAD.size) if _whole_frame(content, begin)), 0)
-
-
-def _record(payload: bytes) -> Record:
-    kind, *fields = msgspec.msgpack.decode(payload)
-    if kind == CHARGE:
-        return Charge(*fields)
-    if kind == OPENED:
-        return Opened(*fields)
-    return Closed() if kind == CLOSED else Marks(kind, fields[0])

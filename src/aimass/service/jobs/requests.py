@@ -73,10 +73,13 @@ def get(database: Database, project: str, job: str) -> dict[str, Any]:
         return shown(_row(connection, project, job))
 
 
-def page_of(database: Database, project: str, page: Page) -> dict[str, Any]:
+def page_of(database: Database, project: str, page: Page, status: str | None) -> dict[str, Any]:
     """See `Jobs.list`."""
+    wanted = _jobs().where(tables.jobs.c.project_id == project)
+    if status is not None:
+        wanted = wanted.where(tables.jobs.c.state == status)
     with database.read() as connection:
-        rows, has_more = fetch(connection, _jobs().where(tables.jobs.c.project_id == project), tables.jobs.c.id, page)
+        rows, has_more = fetch(connection, wanted, tables.jobs.c.id, page)
     return _page([shown(row) for row in rows], has_more)
 
 

@@ -93,9 +93,9 @@ class Jobs:
         """
         return requests.get(self.database, project, job)
 
-    def list(self, project: str, page: Page | None = None) -> dict[str, Any]:
-        """A page of jobs, the newest first."""
-        return requests.page_of(self.database, project, page or Page())
+    def list(self, project: str, page: Page | None = None, status: str | None = None) -> dict[str, Any]:
+        """A page of jobs, the newest first; those with a status, if one is given."""
+        return requests.page_of(self.database, project, page or Page(), status)
 
     def cancel(self, project: str, job: str) -> dict[str, Any]:
         """Stop a job: a queued one at once, a running one in order, with a checkpoint.

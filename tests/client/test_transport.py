@@ -1,5 +1,8 @@
+import hashlib
+import inspect
 import json
 import socket
+from email.parser import BytesParser
 
 import pytest
 from misbehaving import Answer, Drop, error
@@ -29,7 +32,6 @@ FILE = {
     "sha256": "00",
     "later": 1,
 }
-MODEL = {"name": "churn", "newest": 2, "aliases": {"production": 1}}
 AT_ONCE = {"retry_after_ms": "1"}
 
 
@@ -246,8 +248,6 @@ def test_lists_page_by_themselves(app, use):
 
 
 def test_an_upload_is_the_file_and_tells_how_far_it_is(app, use, file):
-    from email.parser import BytesParser
-
     told = []
     app.will(Answer(FILE))
     use(lambda client: client.files.upload(file, name='odd "name"\r\n.csv', progress=lambda gone, of: told.append((gone, of))))
@@ -261,6 +261,19 @@ def test_an_upload_is_the_file_and_tells_how_far_it_is(app, use, file):
     size = file.stat().st_size
     assert told[-1] == (size, size)
     assert len(told) == 3
+
+
+def test_a_model_goes_with_all_its_files(app, use, tmp_path):
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(256)))
+    app.will(Answer({"id": "ver-1", "model": "churn", "version": 2}))
+    assert use(lambda client: client.models.upload("churn", tmp_path)).version == 2
+    (seen,) = app.seen
+    form = BytesParser().parsebytes(f"Content-Type: {seen.headers['content-type']}\r\n\r\n".encode() + seen.body)
+    found = {part.get_filename(): part.get_payload(decode=True) for part in form.get_payload()}
+    assert found == {"model.json": b"{}", "model.safetensors": bytes(range(256))}
+    with pytest.raises(NotFound, match=r"it has no model.json"):
+        use(lambda client: client.models.upload("churn", tmp_path / "absent"))
 
 
 def test_an_upload_that_cannot_be(app, use, tmp_path):
@@ -288,30 +301,25 @@ def test_a_download_is_whole_or_not_there(app, use, tmp_path):
 
 
 def test_a_version_arrives_as_a_folder(app, use, tmp_path):
-    import hashlib
-
     content = {"model.json": b"{}", "model.safetensors": b"weights"}
-    files = [{"path": name, "sha256": hashlib.sha256(held).hexdigest(), "bytes": len(held)} for name, held in content.items()]
+    files = {name: {"sha256": hashlib.sha256(held).hexdigest(), "bytes": len(held)} for name, held in content.items()}
     version = {"id": "ver-1", "model": "churn", "version": 1, "files": files}
-    sent = [Answer(MODEL), Answer(version), Answer(content["model.json"]), Answer(content["model.safetensors"])]
+    sent = [Answer(version), Answer(content["model.json"]), Answer(content["model.safetensors"])]
     app.will(*sent)
     folder = use(lambda client: client.models.download("churn", tmp_path / "churn", version="production"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
-    assert [seen.path for seen in app.seen][1:] == [
-        "/v1/registry/models/churn/versions/1",
+    assert [seen.path for seen in app.seen] == [
+        "/v1/registry/models/churn/versions/production",
         "/v1/registry/models/churn/versions/1/files/model.json",
         "/v1/registry/models/churn/versions/1/files/model.safetensors",
     ]
     app.will(*sent[:-1], Answer(b"others"))
     with pytest.raises(AimassError, match="did not arrive as it was kept"):
         use(lambda client: client.models.download("churn", tmp_path / "second", version="production"))
-    app.will(Answer({**version, "files": [{"path": "../../evil", "sha256": "0", "bytes": 1}]}), Answer(b"evil"))
+    app.will(Answer({**version, "files": {"../../evil": {"sha256": "0", "bytes": 1}}}), Answer(b"evil"))
     with pytest.raises(AimassError, match="lies in no model's folder"):
         use(lambda client: client.models.download("churn", tmp_path / "third", version=1))
     assert [path.name for path in tmp_path.iterdir()] == ["churn"]
-    with pytest.raises(NotFound, match="has no alias 'staging'; its aliases: production"):
-        app.will(Answer(MODEL))
-        use(lambda client: client.models.version("churn", "staging"))
 
 
 def stream_of(*events, then=b""):
@@ -396,8 +404,6 @@ def test_both_clients_have_the_same_methods(noun):
 
 
 def test_a_method_explains_itself():
-    import inspect
-
     with Client("http://127.0.0.1:1", "am_0_x") as client:
         assert inspect.getdoc(client.files.upload).startswith("Send a file, from the disk as it goes.")
         assert list(inspect.signature(client.files.upload).parameters) == ["path", "purpose", "name", "progress"]

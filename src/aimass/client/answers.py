@@ -85,6 +85,8 @@ class JobFacts(Answer):
     model: str = ""
     dataset: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    cpus: float | None = None
+    memory_bytes: int | None = None
     created_at: float = 0
     started_at: float | None = None
     finished_at: float | None = None
@@ -112,7 +114,7 @@ class Event(Answer):
 
     seq: int
     type: str
-    created_at: float = 0
+    time: float = 0
     data: dict[str, Any] = field(default_factory=dict)
     message: str | None = None
 
@@ -131,7 +133,6 @@ class Model(Answer):
 class VersionFile:
     """A file of a version."""
 
-    path: str
     sha256: str
     bytes: int
 
@@ -141,6 +142,7 @@ class Version(Answer):
     """A version of a model, which never changes.
 
     Args:
+        files: by their path inside the model's folder.
         card: what it was made from and how good it is.
         lineage: file, data set, job and run.
         signature: the columns that it takes, and what it answers.
@@ -151,7 +153,7 @@ class Version(Answer):
     version: int
     bytes: int = 0
     aliases: list[str] = field(default_factory=list)
-    files: list[VersionFile] = field(default_factory=list)
+    files: dict[str, VersionFile] = field(default_factory=dict)
     card: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     signature: dict[str, Any] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class Request:
         path: under the service's address, such as `/v1/files`.
         query: what stands behind the `?`; None is left out.
         content: the body.
-        form: a body that is sent from a file.
+        form: a body that is sent from files.
         is_repeatable: it may be sent again although the first may have been carried out. All but predictions are: what creates bears an
             `Idempotency-Key`, made once for all its sendings.
         limit_s: the longest wait for the answer to begin or go on, where it is not the client's own.

@@ -57,7 +57,7 @@ class ServiceCalls(BillCalls):
             headers=headers,
             is_repeatable=idempotency_key is not None,
         )
-        return Call(request=request, read=lambda response: list(document(response)["predictions"]))
+        return Call(request=request, read=lambda response: list(document(response).get("predictions", [])))
 
     @listing
     def served(self, *, limit: int | None = None) -> Listing[str]:

@@ -1,4 +1,4 @@
-"""A form with one file in it, sent from the disk piece by piece and never held whole."""
+"""A form with files in it, sent from the disk piece by piece and never held whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from aimass.client.call import Progress, new_key
 from aimass.core.errors import DataError, NotFound
 
 _PIECE = 1 << 20
+_AFTER = b"\r\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A file in a form; its size is fixed when the form is made."""
+
+    path: Path
+    name: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,86 +28,108 @@ class Form:
     """The form. Its boundary is drawn once, so that sending it again sends the same bytes.
 
     Args:
-        path: the file; its size is fixed when the form is made.
-        filename: what the service shall call it.
-        fields: what else stands in the form.
-        progress: told as bytes of the file go; it begins anew when the form is sent again.
+        files: each becomes a part named `file`.
+        fields: what stands before them.
+        progress: told as bytes of the files go; it begins anew when the form is sent again.
     """
 
-    path: Path
-    size_bytes: int
-    filename: str
+    files: tuple[Part, ...]
     fields: Mapping[str, str] = field(default_factory=dict)
     progress: Progress | None = None
     boundary: str = field(default_factory=new_key)
 
     @classmethod
-    def of(cls, path: str | Path, *, filename: str | None, fields: Mapping[str, str], progress: Progress | None) -> Form:
-        """A form with the file that is at `path` now.
+    def of(
+        cls, *paths: str | Path, name: str | None = None, fields: Mapping[str, str] | None = None, progress: Progress | None = None
+    ) -> Form:
+        """A form with the files that are there now.
+
+        Args:
+            name: what the service shall call the file; by default its own name.
 
         Raises:
-            NotFound: there is none.
-            DataError: it is a folder, or cannot be read.
+            NotFound: one is not there.
+            DataError: one is a folder, or cannot be read.
         """
-        path = Path(path).expanduser()
-        with _opened(path) as file:
-            size_bytes = file.seek(0, 2)
-        return cls(path=path, size_bytes=size_bytes, filename=filename or path.name, fields=fields, progress=progress)
+        files = []
+        for path in (Path(path).expanduser() for path in paths):
+            with _opened(path) as file:
+                files.append(Part(path=path, name=name or path.name, size_bytes=file.seek(0, 2)))
+        return cls(files=tuple(files), fields=fields or {}, progress=progress)
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the files together."""
+        return sum(file.size_bytes for file in self.files)
 
     @property
     def headers(self) -> dict[str, str]:
         """Its type and exact length, so that the service can refuse it before it has come."""
-        length = len(self._before) + self.size_bytes + len(self._after)
-        return {"content-type": f"multipart/form-data; boundary={self.boundary}", "content-length": str(length)}
+        around = len(self._fields) + sum(len(self._before(file)) + len(_AFTER) for file in self.files) + len(self._end)
+        return {"content-type": f"multipart/form-data; boundary={self.boundary}", "content-length": str(around + self.size_bytes)}
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of the whole form."""
-        yield self._before
-        with _opened(self.path) as file:
-            gone = 0
-            while gone < self.size_bytes:
-                piece = self._next(file, gone)
-                yield piece
-                gone += len(piece)
-                self._tell(gone)
-        yield self._after
+        gone = 0
+        yield self._fields
+        for part in self.files:
+            yield self._before(part)
+            with _opened(part.path) as file:
+                for wanted in _portions(part.size_bytes):
+                    yield _read(file, wanted, part.path)
+                    gone += wanted
+                    self._tell(gone)
+            yield _AFTER
+        yield self._end
 
     async def pieces_async(self) -> AsyncIterator[bytes]:
         """The same, read in a thread."""
         from anyio.to_thread import run_sync
 
-        yield self._before
-        with _opened(self.path) as file:
-            gone = 0
-            while gone < self.size_bytes:
-                piece = await run_sync(self._next, file, gone)
-                yield piece
-                gone += len(piece)
-                self._tell(gone)
-        yield self._after
-
-    def _next(self, file: BinaryIO, gone: int) -> bytes:
-        piece = file.read(min(_PIECE, self.size_bytes - gone))
-        if not piece:
-            raise DataError(f"{self.path} became shorter while it was sent; send it again when nobody writes to it")
-        return piece
+        gone = 0
+        yield self._fields
+        for part in self.files:
+            yield self._before(part)
+            with _opened(part.path) as file:
+                for wanted in _portions(part.size_bytes):
+                    yield await run_sync(_read, file, wanted, part.path)
+                    gone += wanted
+                    self._tell(gone)
+            yield _AFTER
+        yield self._end
 
     def _tell(self, gone: int) -> None:
         if self.progress is not None:
             self.progress(gone, self.size_bytes)
 
     @property
-    def _before(self) -> bytes:
+    def _fields(self) -> bytes:
         parts = [
             f'--{self.boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in self.fields.items()
         ]
-        name = self.filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+        return "".join(parts).encode()
+
+    def _before(self, part: Part) -> bytes:
+        name = part.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
         head = f'Content-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
-        return f"{''.join(parts)}--{self.boundary}\r\n{head}".encode()
+        return f"--{self.boundary}\r\n{head}".encode()
 
     @property
-    def _after(self) -> bytes:
-        return f"\r\n--{self.boundary}--\r\n".encode()
+    def _end(self) -> bytes:
+        return f"--{self.boundary}--\r\n".encode()
+
+
+def _portions(size_bytes: int) -> Iterator[int]:
+    """How many bytes to read at a time."""
+    for start in range(0, size_bytes, _PIECE):
+        yield min(_PIECE, size_bytes - start)
+
+
+def _read(file: BinaryIO, wanted: int, path: Path) -> bytes:
+    piece = file.read(wanted)
+    if len(piece) != wanted:
+        raise DataError(f"{path} became shorter while it was sent; send it again when nobody writes to it")
+    return piece
 
 
 def _opened(path: Path) -> BinaryIO:

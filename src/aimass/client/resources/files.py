@@ -31,7 +31,7 @@ class FileCalls:
             NotFound: there is no such file here.
             TooLarge: the service takes no file as large as that.
         """
-        form = Form.of(path, filename=name, fields={"purpose": purpose}, progress=progress)
+        form = Form.of(path, name=name, fields={"purpose": purpose}, progress=progress)
         headers = {"idempotency-key": new_key()}
         request = Request(method="POST", path="/v1/files", form=form, headers=headers, limit_s=_LONG_S)
         return Call(request=request, read=answer_of(File))

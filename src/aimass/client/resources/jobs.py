@@ -23,7 +23,7 @@ class JobCalls:
 
     @operation
     def created(
-        self, dataset: str, model: str | None, config: Mapping[str, Any] | None, cpus: int | None, memory: str | int | None
+        self, dataset: str, model: str | None, config: Mapping[str, Any] | None, cpus: float | None, memory: str | int | None
     ) -> Call[JobFacts]:
         """The call behind `create`."""
         values = {"dataset": dataset, "model": model, "config": config, "cpus": cpus, "memory": memory}
@@ -45,9 +45,9 @@ class JobCalls:
         return Call(request=create(f"/v1/training/jobs/{part(job)}/resume", {"config": config}), read=answer_of(JobFacts))
 
     @listing
-    def listed(self, status: str | None, limit: int | None, after: str | None) -> Listing[JobFacts]:
+    def listed(self, limit: int | None, after: str | None) -> Listing[JobFacts]:
         """The listing behind `list`."""
-        return Listing(request=get("/v1/training/jobs", status=status, after=after), read=entry_of(JobFacts), limit=limit)
+        return Listing(request=get("/v1/training/jobs", after=after), read=entry_of(JobFacts), limit=limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Jobs(JobCalls, Blocking):
         dataset: str,
         model: str | None = None,
         config: Mapping[str, Any] | None = None,
-        cpus: int | None = None,
+        cpus: float | None = None,
         memory: str | int | None = None,
     ) -> Job:
         """Start training.
@@ -104,9 +104,9 @@ class Jobs(JobCalls, Blocking):
         """One job."""
         return self._handle(self.asked(job))
 
-    def list(self, *, status: str | None = None, limit: int | None = None, after: str | None = None) -> Iterator[Job]:
+    def list(self, *, limit: int | None = None, after: str | None = None) -> Iterator[Job]:
         """The jobs, the newest first; `limit` of them at most, those after the id `after`."""
-        return map(self._handle, self.listed(status, limit, after))
+        return map(self._handle, self.listed(limit, after))
 
     def cancel(self, job: str) -> Job:
         """Ask a job to stop. One that runs writes a checkpoint first."""
@@ -191,7 +191,7 @@ class AsyncJobs(JobCalls, Awaiting):
         dataset: str,
         model: str | None = None,
         config: Mapping[str, Any] | None = None,
-        cpus: int | None = None,
+        cpus: float | None = None,
         memory: str | int | None = None,
     ) -> AsyncJob:
         """Start training."""
@@ -201,9 +201,9 @@ class AsyncJobs(JobCalls, Awaiting):
         """One job."""
         return self._handle(await self.asked(job))
 
-    async def list(self, *, status: str | None = None, limit: int | None = None, after: str | None = None) -> AsyncIterator[AsyncJob]:
+    async def list(self, *, limit: int | None = None, after: str | None = None) -> AsyncIterator[AsyncJob]:
         """The jobs, the newest first."""
-        async for facts in self.listed(status, limit, after):
+        async for facts in self.listed(limit, after):
             yield self._handle(facts)
 
     async def cancel(self, job: str) -> AsyncJob:

@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from aimass.client.answers import Model, Version, answer_of, entry_of, nothing
-from aimass.client.call import Call, Listing, get, part, put, remove
+from aimass.client.call import Call, Listing, Progress, Request, get, new_key, part, put, remove
+from aimass.client.multipart import Form
 from aimass.client.operation import Awaiting, Blocking, listing, operation, procedure
 from aimass.client.transport import Steps
 from aimass.core.errors import AimassError, NotFound, UsageError
 
 _MODELS = "/v1/registry/models"
+_LONG_S = 3600.0
 
 
 class ModelCalls:
@@ -25,15 +27,15 @@ class ModelCalls:
     @operation
     def get(self, name: str) -> Call[Model]:
         """One model: its newest version and its aliases."""
-        return _model(name)
+        return Call(request=get(f"{_MODELS}/{part(name)}"), read=answer_of(Model))
 
     @listing
     def versions(self, name: str, *, limit: int | None = None, after: str | None = None) -> Listing[Version]:
         """The versions of a model, the newest first."""
         return Listing(request=get(f"{_MODELS}/{part(name)}/versions", after=after), read=entry_of(Version), limit=limit)
 
-    @procedure
-    def version(self, name: str, version: int | str | None = None) -> Steps[Version]:
+    @operation
+    def version(self, name: str, version: int | str | None = None) -> Call[Version]:
         """One version: its card, lineage, signature and files.
 
         Args:
@@ -42,7 +44,27 @@ class ModelCalls:
         Raises:
             NotFound: there is no such version.
         """
-        return (yield from _version(name, version))
+        return _version(name, version)
+
+    @operation
+    def upload(self, name: str, folder: str | Path, *, progress: Progress | None = None) -> Call[Version]:
+        """Keep a model that `Model.save` wrote as the next version of a name.
+
+        Args:
+            folder: the model's.
+            progress: called with the bytes that have gone, and how many there are.
+
+        Raises:
+            NotFound: there is no model at `folder`.
+        """
+        path = Path(folder).expanduser()
+        if not (path / "model.json").is_file():
+            raise NotFound(f"{path} is no model: it has no model.json; give the folder that Model.save wrote")
+        inside = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        form = Form.of(*inside, progress=progress)
+        headers = {"idempotency-key": new_key()}
+        request = Request(method="POST", path=f"{_MODELS}/{part(name)}/versions", form=form, headers=headers, limit_s=_LONG_S)
+        return Call(request=request, read=answer_of(Version))
 
     @operation
     def set_alias(self, name: str, alias: str, version: int) -> Call[None]:
@@ -70,34 +92,19 @@ class ModelCalls:
         path = Path(folder).expanduser()
         if path.exists() and not (path / "model.json").is_file() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{path} is there already and is no model; choose another folder")
-        found: Version = yield from _version(name, version)
+        found: Version = yield _version(name, version)
         with whole_folder(path) as unfinished:
-            for file in found.files:
-                into = unfinished / _inner_path(file.path)
-                request = get(
-                    f"{_MODELS}/{part(name)}/versions/{found.version}/files/{'/'.join(map(part, PurePosixPath(file.path).parts))}"
-                )
-                yield Call(request=request, read=nothing, into=into)
+            for name_inside, file in found.files.items():
+                inner = _inner_path(name_inside)
+                into, steps = unfinished / inner, "/".join(map(part, inner.parts))
+                yield Call(request=get(f"{_MODELS}/{part(name)}/versions/{found.version}/files/{steps}"), read=nothing, into=into)
                 _check(into, file.sha256)
         return path
 
 
-def _model(name: str) -> Call[Model]:
-    return Call(request=get(f"{_MODELS}/{part(name)}"), read=answer_of(Model))
-
-
-def _version(name: str, version: int | str | None) -> Steps[Version]:
-    number = int(version) if isinstance(version, int) or (version is not None and version.isdecimal()) else None
-    if number is None:
-        model: Model = yield _model(name)
-        number = model.newest if version is None else model.aliases.get(str(version))
-        if number is None:
-            known = ", ".join(sorted(model.aliases)) or "none"
-            raise NotFound(
-                f"model {name!r} has no alias {version!r}; its aliases: {known}" if version else f"model {name!r} has no version"
-            )
-    found: Version = yield Call(request=get(f"{_MODELS}/{part(name)}/versions/{number}"), read=answer_of(Version))
-    return found
+def _version(name: str, version: int | str | None) -> Call[Version]:
+    which = "newest" if version is None else version
+    return Call(request=get(f"{_MODELS}/{part(name)}/versions/{part(which)}"), read=answer_of(Version))
 
 
 def _inner_path(name: str) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""The REST API put together: every file in `routes/` brings its part."""
+"""The app put together: the gateway before the door, the door before the routes; every file in `routes/` brings its part."""
 
 from __future__ import annotations
 
@@ -11,31 +11,49 @@ from fastapi import FastAPI
 
 from aimass.service import errors, routes
 from aimass.service.door import Door
+from aimass.service.figures import figures
+from aimass.service.once import Once
 from aimass.service.platform import Platform
+from aimass.serving.gateway import Gateway
 
 _ABOUT = """Data in, a trained, versioned, served and metered model out.
 
 Every request carries a key: `Authorization: Bearer am_<id>_<secret>`. Errors are
-`{"error": {"message", "type", "param", "code"}}`; lists are paged by `after`. Every answer has an `x-request-id`; POST requests that create something take an `Idempotency-Key`."""
+`{"error": {"message", "type", "param", "code"}}`; lists are paged by `after`. Every answer has an `x-request-id`. POST requests that
+create something take an `Idempotency-Key`: the same request under the same key is done once."""
 
 
-def build(platform: Platform) -> Door:
+def build(platform: Platform) -> Gateway:
     """The ASGI app of a platform that is started.
 
     Returns:
-        the door, behind which everything is.
+        the gateway, which answers predictions itself; everything else is behind it.
     """
+    settings = platform.settings
+    app = rest(platform)
+    door = Door(Once(app, platform.answers, platform.keys), platform.keys, settings, platform.leaving)
+    gateway = Gateway(
+        door, platform.directory, platform.meter, platform.center, max_body=settings.max_body, body_limit_s=settings.body_timeout
+    )
+    app.state.figures = figures(platform, gateway)
+    return gateway
+
+
+def rest(platform: Platform) -> FastAPI:
+    """The routes alone."""
     from aimass import __version__
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        door.close_streams()
+        await platform.open()
+        try:
+            yield
+        finally:
+            await platform.shut()
 
     app = FastAPI(title="AI Mass", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.platform = platform
     errors.install(app)
     for found in sorted(pkgutil.iter_modules(routes.__path__), key=lambda module: module.name):
         app.include_router(import_module(f"{routes.__name__}.{found.name}").router)
-    door = Door(app, platform.keys, platform.settings)
-    return door
+    return app

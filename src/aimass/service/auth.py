@@ -91,7 +91,7 @@ class Keys:
             the key, which is not to be had again; None where the project is there.
         """
         with self._database.write() as connection:
-            project = {"id": new_id("proj"), "name": DEFAULT_PROJECT, "created": time.time()}
+            project: dict[str, Any] = {"id": new_id("proj"), "name": DEFAULT_PROJECT, "created": time.time()}
             made = connection.execute(self._database.insert(projects).values(project).on_conflict_do_nothing())
             if made.rowcount != 1:
                 return None
@@ -107,7 +107,7 @@ class Keys:
             found = connection.execute(select(projects.c.id).where((projects.c.id == project) | (projects.c.name == project))).scalar()
             if found is None:
                 raise NotFound(f"there is no project {project!r}; GET /v1/projects lists them")
-            return self._make(connection, str(found), name, role)
+            return self._make(connection, found, name, role)
 
     def listed(self, page: Page) -> tuple[list[dict[str, Any]], bool]:
         """The keys of all projects, revoked ones too, and whether there are more."""
@@ -171,9 +171,23 @@ async def _member(caller: Annotated[Caller, Depends(_inference)]) -> Caller:
 
 
 async def _admin(caller: Annotated[Caller, Depends(_inference)]) -> Caller:
+    return _as_admin(caller)
+
+
+def _as_admin(caller: Caller) -> Caller:
     if caller.role != "admin":
         raise Forbidden(f"this needs a key with the role 'admin'; the one given is {caller.role!r}")
     return caller
+
+
+def admin_of(request: Request) -> Caller:
+    """The administrator who calls, where a route asks for one only now and then.
+
+    Raises:
+        Unauthorized: no good key.
+        Forbidden: a key of another role.
+    """
+    return _as_admin(request.app.state.platform.keys.caller(dict(request.scope["headers"])))
 
 
 Inference = Annotated[Caller, Depends(_inference)]

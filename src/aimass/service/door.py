@@ -30,19 +30,22 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRAIN_S, _DRAIN_BYTES = 2.0, 32_000_000  # what is read of a body that nobody wants, so that its sender can read the answer
+_NEED_A_KEY = ("/v1/", "/v2/models/", "/v2/repository/")
 _log = logging.getLogger("aimass.service")
 
 
 class Door:
-    """Stands before an ASGI app. `close_streams` ends the answers that would go on for ever."""
+    """Stands before an ASGI app.
 
-    def __init__(self, app: App, keys: Keys, settings: ServiceSettings) -> None:
-        self._app, self._keys, self._settings = app, keys, settings
-        self._leaving = asyncio.Event()
+    Args:
+        app: what is behind it.
+        keys: who may come in.
+        settings: the limits.
+        leaving: is set when the service leaves; answers that would go on for ever end then.
+    """
 
-    def close_streams(self) -> None:
-        """End the live streams of events, so that the service can leave."""
-        self._leaving.set()
+    def __init__(self, app: App, keys: Keys, settings: ServiceSettings, leaving: asyncio.Event) -> None:
+        self._app, self._keys, self._settings, self._leaving = app, keys, settings, leaving
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Take one request; other scopes go on as they are."""
@@ -70,7 +73,7 @@ class Door:
         try:
             if _CONTROL.search(scope["path"]) or re.search(rb"%(0[0-9a-fA-F]|1[0-9a-fA-F]|7[fF])", scope["query_string"]):
                 raise UsageError("the address has a control character in it; leave it out")
-            if scope["path"].startswith("/v1/"):
+            if scope["path"].startswith(_NEED_A_KEY):
                 self._keys.caller(headers)
         except AimassError as error:
             return errors.answer(error)

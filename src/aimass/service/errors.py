@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -37,7 +38,8 @@ def error_body(status: int, message: str, code: str, param: str | None = None) -
 
 def answer(error: AimassError) -> JSONResponse:
     """One of our errors as a response."""
-    headers = {"retry-after": "1"} if error.http_status == 503 else {}
+    wait_s = error.retry_after_s if error.retry_after_s is not None else (1.0 if error.http_status == 503 else None)
+    headers = {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(math.ceil(wait_s * 1000))}
     return JSONResponse(error_body(error.http_status, str(error), error.code, error.param), error.http_status, headers)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _FIELDS = ("request_id", "method", "path", "status", "ms")
 _MAX_BYTES, _KEPT = 64_000_000, 3
-_LOGGERS = ("aimass.service", "uvicorn.error")
+_LOGGERS = ("aimass", "uvicorn.error")
 
 
 class _JsonLines(logging.Formatter):

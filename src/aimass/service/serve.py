@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from aimass.core.errors import UsageError
+from aimass.core.errors import AimassError, UsageError
 from aimass.service.logs import close_log, open_log
 from aimass.service.settings import ServiceSettings
 
@@ -65,7 +65,10 @@ def serve(settings: ServiceSettings, announce: Callable[[Started], None]) -> Non
             app = build(platform)
             # 3. Answer, until a signal.
             started = Started(url=_url(listening), admin_key=platform.admin_key, home=settings.home, pid=os.getpid())
-            _Server(app, settings, lambda: announce(started), app.close_streams).run([listening])
+            server = _Server(app, settings, lambda: announce(started), platform.leaving.set)
+            server.run([listening])
+            if not server.started:
+                raise AimassError(f"the service could not start; {settings.home / 'service.log'} says why")
         finally:
             # 4. Leave: requests have been answered, now the rooms close.
             platform.close()

@@ -36,6 +36,7 @@ class ServiceSettings(Config):
         max_body: the most bytes that any other request may have.
         body_timeout: how long the next bytes of a request may be awaited.
         shutdown_timeout: how long requests may take to finish when the service ends.
+        stop_jobs: whether jobs that run are ended at a checkpoint with the service; by default they go on without it.
 
     >>> ServiceSettings(engine_memory="2GB").engine_memory
     2000000000
@@ -54,6 +55,7 @@ class ServiceSettings(Config):
     max_body: ByteSize = Field(ByteSize(64_000_000), gt=0)
     body_timeout: Seconds = Field(30.0, gt=0)
     shutdown_timeout: Seconds = Field(10.0, gt=0)
+    stop_jobs: bool = False
 
     @field_validator("home")
     @classmethod

@@ -13,6 +13,7 @@ from aimass.cli.evaluate import evaluate
 from aimass.cli.predict import predict
 from aimass.cli.settings import SettingsCommand
 from aimass.cli.train import train
+from aimass.cli.up import up
 from aimass.core.errors import UsageError
 
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
@@ -35,6 +36,7 @@ app.command(epilog="Example: aimass evaluate churn last_month.csv")(evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command()(demo)
+app.command(epilog="Example: aimass up --port 8321 --engines 2")(up)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from aimass.core.errors import DataError, Unauthorized, UsageError
@@ -95,39 +96,73 @@ def plain_url(url: str) -> str:
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
 
-def login_path() -> Path:
-    """Where the login of this home is kept."""
-    return home() / "credentials.json"
+def login_path(folder: Path | None = None) -> Path:
+    """Where the login of a home is kept; by default of this one."""
+    return (folder or home()) / "credentials.json"
 
 
-def save_login(address: Address) -> Path:
+def save_login(address: Address, folder: Path | None = None, *, is_own: bool = False) -> Path:
     """Keep a login, so that only its owner can read it.
+
+    Args:
+        folder: the home; by default this one.
+        is_own: whether it leads to the service of that same home, whose address may change with its next start.
 
     Raises:
         StorageError: it could not be written.
     """
-    path = login_path()
+    path = login_path(folder)
+    kept = {"url": address.url, "key": address.key, **({"is_own": True} if is_own else {})}
     before = os.umask(0o077)  # the file must at no moment be readable for others
     try:
-        write_whole(path, json.dumps({"url": address.url, "key": address.key}, indent=2) + "\n")
+        write_whole(path, json.dumps(kept, indent=2) + "\n")
     finally:
         os.umask(before)
     return path
 
 
-def read_login() -> Address | None:
+def read_login(folder: Path | None = None) -> Address | None:
     """The login that is kept, or None.
 
     Raises:
         DataError: the file is there and holds none.
     """
-    path = login_path()
+    raw = _read(login_path(folder))
+    return None if raw is None else Address(url=plain_url(raw["url"]), key=raw["key"])
+
+
+def keep_own_login(folder: Path, url: str, key: str | None) -> str | None:
+    """Let the commands of a home find the service that was started on it. A login to another service is left as it is.
+
+    Args:
+        key: the admin key, which is known on the first start alone.
+
+    Returns:
+        what to tell about it; None where there is nothing to tell.
+    """
+    path = login_path(folder)
+    raw = _read(path)
+    if key is not None and raw is None:
+        save_login(Address(url=url, key=key), folder, is_own=True)
+        return f"it is also in {path}, which you alone can read, so that the commands of this home are logged in"
+    if raw is not None and raw.get("is_own") and raw["url"] != url:
+        save_login(Address(url=url, key=key or raw["key"]), folder, is_own=True)
+        return f"the commands of this home are logged in at this address now ({path})"
+    if raw is not None and not raw.get("is_own"):
+        return f"the commands of this home are logged in to {raw['url']}, and stay so; change that with `aimass login {url}`"
+    return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(raw, dict) and isinstance(raw.get("key"), str) and isinstance(raw.get("url"), str)):
+            raise ValueError("it has no url and key")
+        plain_url(raw["url"])
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             path.chmod(0o600)
-        return Address(url=plain_url(raw["url"]), key=raw["key"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} holds no login ({type(error).__name__}); log in again with `aimass login URL`") from None
+    except (OSError, ValueError, UsageError) as error:
+        raise DataError(f"{path} holds no login ({error}); log in again with `aimass login URL`, or remove it") from None
+    return raw

@@ -94,12 +94,14 @@ class Platform:
         await self.center.close()
 
     def close(self) -> None:
-        """Leave in order. The drivers of jobs go on; the next service adopts them."""
-        for room in (self.jobs, self.directory, self.changes, self.meter, self.history, self.database):
+        """Leave in order. The drivers of jobs go on and the next service adopts them, unless the settings say otherwise."""
+        rooms = (self.directory, self.changes, self.meter, self.history, self.database)
+        closings: list[Callable[[], None]] = [partial(self.jobs.close, stop_drivers=self.settings.stop_jobs)]
+        for close in [*closings, *[room.close for room in rooms]]:
             try:
-                room.close()
+                close()
             except AimassError as error:  # the others are to be closed all the same
-                _log.error("%s did not close in order: %s", type(room).__name__, error)
+                _log.error("%s was not done in order: %s", close, error)
 
     def on_loop(self, work: Coroutine[Any, Any, T], limit_s: float = _LONGEST_S) -> T:
         """Have a thread wait for something that the event loop does.

@@ -35,11 +35,12 @@ def _run(options: argparse.Namespace) -> None:
     import torch
     import uvloop
 
-    from aimass.serving.engine.models import Models
+    from aimass.serving.engine.models import Models, warm
     from aimass.serving.engine.server import Server
 
     torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
+    warm()
 
     async def serve() -> None:
         await Server(Models(options.memory), options.idle_s).run(options.socket, _announce)

@@ -60,9 +60,18 @@ class Batcher:
             queue = self._queues[ask.model] = deque()
         queue.append(Question(asker, ask, body, time.perf_counter_ns()))
         self.waiting_bytes += len(body)
-        if not self._is_due:
+
+    def run(self) -> None:
+        """Answer what was put, one batch a model; what is left over runs in the next tick, after the socket was read again."""
+        if self._is_due:
+            return
+        for model in list(self._queues):
+            self._run_one(model)
+        if not self._queues:
+            self._emptied()
+        else:
             self._is_due = True
-            self._loop.call_soon(self._tick)
+            self._loop.call_soon(self._go_on)
 
     def queued_rows(self) -> int:
         """About how many rows wait: as many bytes as wait, by what a row has had until now."""
@@ -75,15 +84,9 @@ class Batcher:
         while model in self._queues:
             self._run_one(model)
 
-    def _tick(self) -> None:
+    def _go_on(self) -> None:
         self._is_due = False
-        for model in list(self._queues):
-            self._run_one(model)
-        if not self._queues:
-            self._emptied()
-        elif not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._tick)
+        self.run()
 
     def _run_one(self, model: str) -> None:
         """One batch of a model, from its bodies to the replies on their way."""

@@ -42,6 +42,8 @@ class BulkEncoder:
         self._mean = np.array([mean for mean, _ in scales], dtype=np.float64)
         self._std = np.array([std for _, std in scales], dtype=np.float64)
         self._fill = np.array([0.0 if isinstance(column, NumericColumn) else column.mean for column in self.measured], dtype=np.float64)
+        # No number up to here can overflow, or be too far from the mean.
+        self._safe = _LARGEST / 2 * self._std.min(initial=1.0) - np.abs(self._mean).max(initial=0.0)
         widths = [column.width for column in self.measured]
         self._values = np.cumsum([0, *widths])[:-1]  # where each column's value goes
         self._flagged = np.flatnonzero(np.array(widths) == 2)  # the columns whose missing values have a number of their own
@@ -64,10 +66,12 @@ class BulkEncoder:
         Args:
             raw: the columns with numbers and booleans. (num_rows, num_measured)
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = (raw - self._mean) / self._std
         absent = None
-        if not np.abs(scaled).max(initial=0.0) <= _LARGEST:  # NaN is not either
+        if np.abs(raw).max(initial=0.0) <= self._safe:  # NaN is not
+            scaled = (raw - self._mean) / self._std
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled = (raw - self._mean) / self._std
             absent = np.isnan(raw)
             if not np.abs(scaled[~absent]).max(initial=0.0) <= _LARGEST:
                 return None

@@ -64,6 +64,7 @@ class Server:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._ended = asyncio.Event()
         self._leaving = False
+        self._is_holding_back = False
         self._started = time.time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = self._loop.call_later(idle_s, self.leave)
@@ -117,7 +118,8 @@ class Server:
         """Do what one frame asks for."""
         if ask.op == "answer":
             self.batcher.put(connection, ask, body)
-            if self.batcher.waiting_bytes > _MOST_WAITING_BYTES:
+            if self.batcher.waiting_bytes > _MOST_WAITING_BYTES and not self._is_holding_back:
+                self._is_holding_back = True
                 for each in self._connections:
                     each.stop_reading()
             return
@@ -178,8 +180,10 @@ class Server:
 
     def _emptied(self) -> None:
         if not self._leaving:
-            for connection in self._connections:
-                connection.go_on_reading()
+            if self._is_holding_back:
+                self._is_holding_back = False
+                for connection in self._connections:
+                    connection.go_on_reading()
             return
         for connection in list(self._connections):
             connection.end()
@@ -210,6 +214,7 @@ class Connection(asyncio.Protocol):
             return
         for ask, body in frames:
             self._server.take(self, ask, body)
+        self._server.batcher.run()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone = True

@@ -10,16 +10,40 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from aimass.cli.interrupts import StopInOrder
-from aimass.cli.options import DATA, AsJson, Missing, Schema, Target, read_schema, read_split
+from aimass.cli.options import AsJson, Missing, Schema, Target
 from aimass.cli.output import figures, print_json
 from aimass.cli.settings import META, with_names
+from aimass.cli.training_options import (
+    DATA_OPTIONS,
+    SETTINGS,
+    TRAINING,
+    BatchSize,
+    Budget,
+    Clip,
+    Epochs,
+    LearningRate,
+    MaxSteps,
+    Optimizer,
+    Patience,
+    Schedule,
+    Seed,
+    Split,
+    SplitSeed,
+    Strategy,
+    Stratify,
+    Task,
+    Tolerance,
+    Weight,
+    data_options,
+    option,
+)
 from aimass.core.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from aimass.data.dataset import Dataset
     from aimass.training.run import Run
 
-TRAINING, ENDS, RESULT = "Training", "When it ends, at whichever comes first", "Result"
+RESULT = "Result"
 
 
 class Progress(Enum):
@@ -30,18 +54,8 @@ class Progress(Enum):
     none = "none"
 
 
-DATA_OPTIONS = ("schema", "task", "split", "stratify", "split_seed", "weight", "missing")
-SETTINGS: tuple[str, ...] = ("model", "strategy", "workers", "batch_size", "optimizer", "lr", "schedule", "clip", "seed", "device")
-SETTINGS += ("epochs", "max_steps", "patience", "tolerance", "budget")
-
-
-def _option(panel: str, text: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
-
-
 Text: TypeAlias = str | None
 Int: TypeAlias = int | None
-Float: TypeAlias = float | None
 
 
 def train(
@@ -52,30 +66,30 @@ def train(
     target: Target = None,
     schema: Schema = None,
     missing: Missing = None,
-    task: Annotated[Text, _option(DATA, "binary, multiclass or regression; told from the target by default.")] = None,
-    split: Annotated[Text, _option(DATA, "Shares of training, validation and test, such as 0.8,0.1,0.1.", metavar="A,B,C")] = None,
-    stratify: Annotated[bool | None, _option(DATA, "Give each split its share of each class.")] = None,
-    split_seed: Annotated[Int, _option(DATA, "Decides which row goes where; by default the --seed.")] = None,
-    weight: Annotated[Text, _option(DATA, "A column of how much each row counts.", metavar="COLUMN")] = None,
-    model: Annotated[Text, _option(TRAINING, "The model's family, such as mlp or linear.")] = None,
-    strategy: Annotated[Text, _option(TRAINING, "How workers train together, such as async_sgd.")] = None,
-    workers: Annotated[Int, _option(TRAINING, "Worker processes; 0 trains in this process.")] = None,
-    batch_size: Annotated[Int, _option(TRAINING, "Rows per worker per step.")] = None,
-    optimizer: Annotated[Text, _option(TRAINING, "Such as sgd, momentum, adam, adamw, adagrad or rmsprop.")] = None,
-    lr: Annotated[Float, _option(TRAINING, "The learning rate; by default the optimizer's own.")] = None,
-    schedule: Annotated[Text, _option(TRAINING, "How the rate changes: constant, cosine, step, inverse_sqrt.")] = None,
-    clip: Annotated[Float, _option(TRAINING, "The largest norm of a gradient.", metavar="NORM")] = None,
-    seed: Annotated[Int, _option(TRAINING, "Decides the split, the first parameters and the order of rows.")] = None,
-    device: Annotated[Text, _option(TRAINING, "Where the model computes.")] = None,
-    epochs: Annotated[Int, _option(ENDS, "Passes over the training rows.")] = None,
-    max_steps: Annotated[Int, _option(ENDS, "Batches, over all workers.")] = None,
-    patience: Annotated[Int, _option(ENDS, "Early stopping: epochs without a better validation metric.")] = None,
-    tolerance: Annotated[Float, _option(ENDS, "Converged: the training loss changes by less, three epochs in a row.")] = None,
-    budget: Annotated[Text, _option(ENDS, "Wall-clock time, such as 90s, 5m or 2h.", metavar="TIME")] = None,
-    resume: Annotated[Text, _option(RESULT, "Go on with this run from its newest checkpoint; no DATA then.", metavar="RUN")] = None,
-    out: Annotated[Path | None, _option(RESULT, "Save the model as this folder.", metavar="FOLDER")] = None,
-    plot: Annotated[Path | None, _option(RESULT, "Draw the learning curve: .png, .svg or .pdf.", metavar="FILE")] = None,
-    progress: Annotated[Progress | None, _option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
+    task: Task = None,
+    split: Split = None,
+    stratify: Stratify = None,
+    split_seed: SplitSeed = None,
+    weight: Weight = None,
+    model: Annotated[Text, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
+    strategy: Strategy = None,
+    workers: Annotated[Int, option(TRAINING, "Worker processes; 0 trains in this process.")] = None,
+    batch_size: BatchSize = None,
+    optimizer: Optimizer = None,
+    lr: LearningRate = None,
+    schedule: Schedule = None,
+    clip: Clip = None,
+    seed: Seed = None,
+    device: Annotated[Text, option(TRAINING, "Where the model computes.")] = None,
+    epochs: Epochs = None,
+    max_steps: MaxSteps = None,
+    patience: Patience = None,
+    tolerance: Tolerance = None,
+    budget: Budget = None,
+    resume: Annotated[Text, option(RESULT, "Go on with this run from its newest checkpoint; no DATA then.", metavar="RUN")] = None,
+    out: Annotated[Path | None, option(RESULT, "Save the model as this folder.", metavar="FOLDER")] = None,
+    plot: Annotated[Path | None, option(RESULT, "Draw the learning curve: .png, .svg or .pdf.", metavar="FILE")] = None,
+    progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
     json: AsJson = False,
 ) -> None:
     """Train a model on data; or with --resume go on with a run. Every setting in the table below is an option too."""
@@ -118,11 +132,7 @@ def _load(source: str | None, given: dict[str, Any]) -> Dataset:
 
     if source is None:
         raise UsageError("there is nothing to train on; give DATA (a CSV file, or a sample such as digits), or --resume RUN")
-    options = {name: given[name] for name in DATA_OPTIONS if name in given}
-    readers: dict[str, Callable[[Any], Any]] = {"schema": read_schema, "split": read_split}
-    options = {name: readers.get(name, lambda value: value)(value) for name, value in options.items()}
-    options["seed"] = options.pop("split_seed", given.get("seed", 0))
-    return load(source, given.get("target"), **options)
+    return load(source, given.get("target"), **data_options(given))
 
 
 def _beginning(dataset: Dataset, settings: dict[str, Any], *, quiet: bool) -> Callable[[], Run]:

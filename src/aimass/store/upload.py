@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from types import TracebackType
 from typing import Self
 
 from aimass.core.errors import TooLarge, UsageError, storage_errors
+
+_WORTH, _AHEAD = 2 << 20, 8  # bytes that are hashed at a time by the other thread, and how many such parts may wait for it
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ class Upload:
     def __init__(self, path: Path, keep: Callable[[Path, Blob], None], limit_bytes: int | None = None) -> None:
         self.size_bytes = 0
         self._path, self._keep, self._limit_bytes = path, keep, limit_bytes
-        self._hash = hashlib.sha256()
+        self._hash = _Hash()
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             flock(self._file, LOCK_EX)  # as long as it is held, a sweep leaves the file alone
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes.
 
         Raises:
@@ -56,7 +60,7 @@ class Upload:
         try:
             if self._limit_bytes is not None and self.size_bytes > self._limit_bytes:
                 raise TooLarge(f"there are more than {self._limit_bytes:,} bytes, which is the most that is taken in; send less")
-            self._hash.update(chunk)
+            self._hash.update(chunk if isinstance(chunk, bytes) else bytes(chunk))
             with storage_errors(self._path):
                 _write_all(self._file, chunk)
         except BaseException:
@@ -83,6 +87,7 @@ class Upload:
     def discard(self) -> None:
         """Forget what came. Does nothing after a commit."""
         if self._file is not None:
+            self._hash.end()
             self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = None
@@ -94,7 +99,48 @@ class Upload:
         self.discard()
 
 
-def _write_all(file: int, chunk: bytes) -> None:
+class _Hash:
+    """A SHA-256 that is reckoned beside the writing once there is enough to make it worth a thread."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._queue: Queue[list[bytes] | None] = Queue(_AHEAD)
+        self._thread: Thread | None = None
+
+    def update(self, chunk: bytes) -> None:
+        self._gathered.append(chunk)
+        self._gathered_bytes += len(chunk)
+        if self._gathered_bytes < _WORTH:
+            return
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name="aimass-hash", daemon=True)
+            self._thread.start()
+        self._queue.put(self._gathered)
+        self._gathered, self._gathered_bytes = [], 0
+
+    def hexdigest(self) -> str:
+        """The hash of everything. Ends the thread."""
+        self.end()
+        for chunk in self._gathered:
+            self._hash.update(chunk)
+        self._gathered = []
+        return self._hash.hexdigest()
+
+    def end(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        while (chunks := self._queue.get()) is not None:
+            for chunk in chunks:
+                self._hash.update(chunk)
+
+
+def _write_all(file: int, chunk: bytes | bytearray | memoryview) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(file, view) :]

@@ -67,7 +67,7 @@ class Outcome:
         strangers: of those, requests that were not on their way at a kill. Must be 0.
         hidden: of the unreceived, those that are not in doubt. Must be 0.
         in_doubt: events in doubt. Beside the unreceived, answers whose mark had not been written when the kill came.
-        under_way: requests that were on their way at a kill, with the last answer of each connection.
+        under_way: requests that were on their way at a kill, with the last charged answer of each connection.
         doubted_strangers: in doubt, and not under way. Must be 0.
         off_balance_micro: the sum of all entries, and the difference of events and ledger. Must be 0.
         over_budget: looks at which spent and reserved were above the budget. Must be 0.
@@ -269,9 +269,9 @@ async def client(place: Place, notes: Notes, chance: random.Random) -> None:
                 break
             if answer.split()[1] == "ok":
                 notes.received.add(request)
+                last = request  # its mark is written with the next charge, which need not come with a refusal
             else:
                 notes.refused += 1
-            last = request
         writer.close()
 
 

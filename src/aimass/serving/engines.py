@@ -132,7 +132,7 @@ class Engine:
         if not self.flights and now - self.paced_at > 1.0:
             self.pace += 0.2 * (fastest - self.pace)
 
-    def forget_flights(self) -> None:
+    def forget(self) -> None:
         """Its process is gone, and so is what it had."""
         self.flying.clear()
         self.holds.clear()

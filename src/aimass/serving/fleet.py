@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,14 @@ from aimass.serving.process import EngineProcess
 HANG_FORECASTS = 20
 _QUICK_DEATH_S = 10.0
 _LONGEST_DELAY_S = 10.0
+
+
+@dataclass
+class _Loss:
+    """What an engine had when it died."""
+
+    held: list[Served] = field(default_factory=list)
+    in_flight: int = 0
 
 
 class Fleet:
@@ -47,7 +56,7 @@ class Fleet:
         self.engines = [Engine(tell, budget_bytes) for _ in range(num_engines)]
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._guards: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self.closing = False
 
     async def up(self, engine: Engine) -> None:
         """Have an engine that can be asked; whoever comes second waits with the first.
@@ -57,7 +66,7 @@ class Fleet:
         """
         if engine.ready:
             return
-        if self._closing:
+        if self.closing:
             raise Unavailable("the service is stopping; try again in a moment")
         start = self._starts.get(engine.id)
         if start is None:
@@ -78,29 +87,35 @@ class Fleet:
             engine.deaths += 1
             engine.state, engine.process = "lost", None
             await process.end()
-            engine.happened("lost", reason=str(error))
+            if not self.closing:
+                engine.happened("lost", reason=told(error))
             raise
         engine.link, engine.state = link, "ready"
         engine.happened("ready", pid=process.pid, took_s=round(time.monotonic() - before, 3))
-        guard = asyncio.create_task(self._guard(engine, process, link))
+        loss = _Loss()
+        link.when_lost = lambda: self._let_go(engine, loss)
+        guard = asyncio.create_task(self._guard(engine, process, link, loss))
         self._guards.add(guard)
         guard.add_done_callback(self._guards.discard)
 
-    async def _guard(self, engine: Engine, process: EngineProcess, link: EngineLink) -> None:
-        """Wait for an engine's end, and say what was lost with it."""
-        reason = await link.lost
+    def _let_go(self, engine: Engine, loss: _Loss) -> None:
+        """An engine's connection has ended: nobody is sent there from now on."""
         engine.link, engine.process, engine.state, engine.memory_bytes = None, None, "lost", 0
-        held = [model for wire, model in engine.holds.items() if wire not in engine.arriving]
-        in_flight = len(engine.flights)
-        engine.forget_flights()
-        for model in held:
+        loss.held = [model for wire, model in engine.holds.items() if wire not in engine.arriving]
+        loss.in_flight = len(engine.flights)
+        engine.forget()
+        for model in loss.held:
             model.holders.remove(engine)
         quick = engine.started_at is not None and time.time() - engine.started_at < _QUICK_DEATH_S
         engine.deaths = engine.deaths + 1 if quick else 1
+
+    async def _guard(self, engine: Engine, process: EngineProcess, link: EngineLink, loss: _Loss) -> None:
+        """Wait for an engine's end, collect it, and say what was lost with it."""
+        reason = await link.lost
         code = await process.end()
-        if not self._closing:
-            engine.happened("lost", reason=reason, exit_code=code, in_flight=in_flight)
-            self._tell_lost(engine, held)
+        if not self.closing:
+            engine.happened("lost", reason=reason, exit_code=code, in_flight=loss.in_flight)
+            self._tell_lost(engine, loss.held)
 
     def kill_hung(self, now: float) -> None:
         """Kill the engines that have not answered their oldest request for far longer than was forecast."""
@@ -123,7 +138,7 @@ class Fleet:
 
     async def close(self) -> None:
         """End all engines, and wait until they are gone."""
-        self._closing = True
+        self.closing = True
         for start in list(self._starts.values()):
             start.cancel()
         await asyncio.gather(*list(self._starts.values()), return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -35,6 +36,7 @@ class EngineLink(asyncio.Protocol):
         self._out: list[bytes] = []
         self._transport: asyncio.WriteTransport | None = None
         self.lost: asyncio.Future[str] = self._loop.create_future()
+        self.when_lost: Callable[[], None] = _nothing
 
     @classmethod
     async def open(cls, path: Path) -> EngineLink:
@@ -87,14 +89,19 @@ class EngineLink(asyncio.Protocol):
                 future.set_result(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The engine is gone: everyone who waits learns it."""
+        """The engine is gone: first the one who keeps it learns it, so that nobody is sent there again, then everyone who waits."""
         self._transport = None
+        self.when_lost()
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
                 future.set_exception(EngineLost("the engine ended before it answered; try again"))
         if not self.lost.done():
             self.lost.set_result(str(error or "its connection ended"))
+
+
+def _nothing() -> None:
+    """Nobody minds."""
 
 
 def error_of(body: bytes, status: int) -> AimassError:

@@ -62,6 +62,11 @@ class Quarantine:
         error.retry_after_s = record.until - now
         raise error
 
+    def is_out(self, model: Served, now: float) -> bool:
+        """Whether a model is left out just now."""
+        record = self._records.get(model.target.version_id)
+        return record is not None and now < record.until
+
     def forgive(self, model: Served) -> None:
         """Someone asked for the model by name: let it try."""
         record = self._records.get(model.target.version_id)

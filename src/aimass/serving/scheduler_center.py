@@ -218,8 +218,10 @@ class SchedulerCenter:
 
     def _lost(self, engine: Engine, held: list[Served]) -> None:
         """An engine died. What lies nowhere else is brought back."""
+        now = time.monotonic()
         for model in held:
-            if not model.holders and self._served.get((model.target.version_id, model.target.name)) is model:
+            known = self._served.get((model.target.version_id, model.target.name)) is model
+            if known and not model.holders and not self._quarantine.is_out(model, now):
                 self._spawn(self._placement.bring(model))
 
     def _blame(self, model: Served) -> None:
@@ -253,7 +255,7 @@ class SchedulerCenter:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if error is not None and not self._fleet.closing:
             self._fleet.engines[0].happened("failed", reason=told(error))
 
 

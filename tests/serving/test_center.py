@@ -1,0 +1,329 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import msgspec
+import psutil
+import pytest
+import uvloop
+from processes import is_running
+from serving.gateways import row, save, target
+
+from aimass.core.errors import AimassError, TooLarge, Unavailable
+from aimass.serving.quarantine import STRIKES
+from aimass.serving.scheduler_center import SchedulerCenter
+
+BODY = msgspec.json.encode({"instances": [row()]})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("model") / "small")
+
+
+def run(home, work, **options):
+    """Run `work(center, events)` on a loop of its own; afterwards no engine is left."""
+    events = []
+
+    async def inside():
+        center = SchedulerCenter(
+            **{"home": home, "num_engines": 1, "budget_bytes": 1 << 30, "tell": events.append, **options},
+        )
+        await center.start()
+        try:
+            return await work(center, events)
+        finally:
+            await center.close()
+
+    try:
+        return uvloop.run(inside())
+    finally:
+        for event in events:
+            if event.type == "started":
+                assert not is_running(event.data["pid"])
+
+
+async def until(condition, limit_s=60):
+    end = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come about"
+        await asyncio.sleep(0.02)
+    return found
+
+
+def kinds(events):
+    return [event.type for event in events]
+
+
+def test_concurrent_requests_for_a_cold_model_load_it_once(tmp_path, folder):
+    async def work(center, events):
+        assert center.engines()[0]["state"] == "stopped"
+        assert not center.is_loaded("ver-small-1")
+        answers = await asyncio.gather(*(center.answer(target(folder), "predict", BODY) for _ in range(20)))
+        assert {reply.status for reply, _ in answers} == {200}
+        assert kinds(events) == ["started", "ready", "loaded"]
+        assert center.is_loaded("ver-small-1")
+        (engine,) = center.engines()
+        assert engine["state"] in ("ready", "busy")
+        assert engine["requests"] == 20
+        assert engine["latency_ms"]["p50"] <= engine["latency_ms"]["p99"]
+        assert [model["name"] for model in engine["models"]] == ["small"]
+        await until(lambda: center.engines()[0]["memory_bytes"] > 0)
+        await center.unload("ver-small-1")
+        assert not center.is_loaded("ver-small-1")
+        assert center.engines()[0]["models"] == []
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize("num_engines", [1, 2])
+def test_a_killed_engine_loses_no_request(tmp_path, folder, num_engines):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model, copies=num_engines)
+        answers, kills = Counter(), 0
+
+        async def client():
+            while kills < 2 or not center.is_loaded("ver-small-1"):
+                try:
+                    reply, body = await center.answer(model, "predict", BODY)
+                    assert b'"predictions"' in body
+                    answers[reply.status] += 1
+                except Unavailable:
+                    answers[503] += 1
+
+        clients = asyncio.gather(*(client() for _ in range(16)))
+        while kills < 2:
+            await asyncio.sleep(0.1)
+            busy = [engine for engine in center.engines() if engine["load"]["in_flight"]]
+            if busy:
+                os.kill(busy[0]["pid"], signal.SIGKILL)
+                kills += 1
+                await until(lambda kills=kills: kinds(events).count("lost") == kills and center.is_loaded("ver-small-1"))
+        await clients
+        assert set(answers) <= {200, 503}
+        assert answers[503] <= 16
+        await until(lambda: kinds(events).count("lost") == kills)
+        await until(lambda: center.is_loaded("ver-small-1"))
+
+    run(tmp_path, work, num_engines=num_engines)
+
+
+def test_a_killed_engine_comes_back_with_its_models_unasked(tmp_path, folder):
+    async def work(center, events):
+        await center.load(target(folder))
+        first = center.engines()[0]["pid"]
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: not center.is_loaded("ver-small-1"))
+        await until(lambda: center.is_loaded("ver-small-1"))
+        assert center.engines()[0]["pid"] != first
+        assert kinds(events) == ["started", "ready", "loaded", "lost", "started", "ready", "loaded"]
+
+    run(tmp_path, work)
+
+
+def test_a_hung_engine_is_replaced_and_its_request_answered(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model)
+        os.kill(center.engines()[0]["pid"], signal.SIGSTOP)
+        reply, _ = await center.answer(model, "predict", BODY)
+        assert reply.status == 200
+        assert "hung" in kinds(events)
+
+    run(tmp_path, work, hang_s=0.5)
+
+
+def test_a_model_that_ends_every_engine_is_left_out(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+
+        async def kill_all():
+            while True:
+                for engine in center.engines():
+                    if engine["load"]["in_flight"]:
+                        os.kill(engine["pid"], signal.SIGKILL)
+                await asyncio.sleep(0.01)
+
+        await center.load(model)
+        pid = center.engines()[0]["pid"]
+        os.kill(pid, signal.SIGSTOP)  # so that the request is in flight when it dies
+        killer = asyncio.create_task(kill_all())
+        stopper = asyncio.create_task(_stop_new_engines(center))
+        for _ in range(STRIKES - 1):
+            center._quarantine.strike(next(iter(center._served.values())), time.monotonic())
+        said = []
+        for _ in range(2):
+            with pytest.raises(Unavailable) as error:
+                await center.answer(model, "predict", BODY)
+            said.append(str(error.value))
+        killer.cancel()
+        stopper.cancel()
+        assert "ended twice" in said[0]
+        assert "left out" in said[-1]
+        assert "small" in said[-1]
+
+    run(tmp_path, work)
+
+
+async def _stop_new_engines(center):
+    """Stop each engine as soon as it has loaded a model."""
+    while True:
+        for engine in center.engines():
+            if engine["models"] and engine["pid"]:
+                os.kill(engine["pid"], signal.SIGSTOP)
+        await asyncio.sleep(0)
+
+
+def test_the_least_useful_model_makes_room_and_none_in_use_does(tmp_path, folder):
+    async def work(center, events):
+        await center.load(target(folder, "probe"))
+        size = center.engines()[0]["models"][0]["bytes"]
+        await center.unload("ver-probe-1")
+        engine = center._fleet.engines[0]
+        engine.budget_bytes = int(2.5 * size)
+        one, two, three = (target(folder, name) for name in ("one", "two", "three"))
+        for _ in range(50):
+            await center.answer(one, "predict", BODY)
+        await center.answer(two, "predict", BODY)
+        await asyncio.sleep(0.6)  # the rates are looked at twice a second
+        await center.answer(three, "predict", BODY)
+        assert {each["name"] for each in center.engines()[0]["models"]} == {"one", "three"}
+        assert [event.data["model"] for event in events if event.type == "evicted"] == ["probe", "two"]
+        assert sum(each["bytes"] for each in center.engines()[0]["models"]) <= engine.budget_bytes
+
+    run(tmp_path, work)
+
+
+def test_a_model_that_no_engine_may_hold_is_refused_with_a_sentence(tmp_path, folder):
+    async def work(center, events):
+        with pytest.raises(TooLarge, match="raise engine_memory"):
+            await center.load(target(folder))
+        with pytest.raises(Unavailable, match="raise engine_memory"):
+            await center.answer(target(folder), "predict", BODY)
+
+    run(tmp_path, work, budget_bytes=1000)
+
+
+def test_a_folder_that_is_no_model_is_refused_and_harms_nobody(tmp_path, folder):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    async def work(center, events):
+        with pytest.raises(AimassError):
+            await center.load(target(empty, "broken"))
+        reply, _ = await center.answer(target(folder), "predict", BODY)
+        assert reply.status == 200
+        assert "lost" not in kinds(events)
+
+    run(tmp_path, work)
+
+
+async def _load_test(center, model, num_clients, num_requests):
+    async def client():
+        for _ in range(num_requests):
+            reply, _ = await center.answer(model, "predict", BODY)
+            assert reply.status == 200
+
+    before = {engine["id"]: engine["requests"] for engine in center.engines()}
+    await asyncio.gather(*(client() for _ in range(num_clients)))
+    return [engine["requests"] - before[engine["id"]] for engine in center.engines()]
+
+
+def test_two_engines_share_the_load(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model, copies=2)
+        shares = await _load_test(center, model, 32, 100)
+        assert sum(shares) == 3200
+        assert min(shares) > 3200 / 8
+
+    run(tmp_path, work, num_engines=2)
+
+
+def test_a_slow_engine_gets_fewer(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model, copies=2)
+        await _load_test(center, model, 8, 50)
+        slow = center.engines()[0]["pid"]
+
+        async def hinder():
+            while True:
+                os.kill(slow, signal.SIGSTOP)
+                await asyncio.sleep(0.02)
+                os.kill(slow, signal.SIGCONT)
+                await asyncio.sleep(0.005)
+
+        hindering = asyncio.create_task(hinder())
+        try:
+            shares = await _load_test(center, model, 8, 300)
+        finally:
+            hindering.cancel()
+            os.kill(slow, signal.SIGCONT)
+        assert shares[0] < shares[1] / 2
+
+    run(tmp_path, work, num_engines=2)
+
+
+def test_a_busy_model_gets_a_second_engine(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        end = time.monotonic() + 60
+
+        async def client():
+            while kinds(events).count("loaded") < 2 and time.monotonic() < end:
+                await center.answer(model, "predict", BODY)
+
+        await asyncio.gather(*(client() for _ in range(64)))
+        assert kinds(events).count("loaded") == 2
+
+    run(tmp_path, work, num_engines=2)
+
+
+def test_new_settings_reach_the_engine(tmp_path, folder):
+    async def work(center, events):
+        await center.answer(target(folder), "predict", BODY)
+        await center.answer(target(folder, max_batch=8), "predict", BODY)
+        await until(lambda: kinds(events).count("evicted") == 1)
+        assert kinds(events).count("loaded") == 2
+        assert center.is_loaded("ver-small-1")
+
+    run(tmp_path, work)
+
+
+SERVICE = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from serving.gateways import target
+from aimass.serving.quarantine import STRIKES
+from aimass.serving.scheduler_center import SchedulerCenter
+
+async def main():
+    center = SchedulerCenter(home=Path({home!r}), num_engines=1, budget_bytes=1 << 30)
+    await center.start()
+    await center.load(target({folder!r}))
+    print(center.engines()[0]["pid"], flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_engines_leave_with_a_service_that_is_killed(tmp_path, folder):
+    tests = os.path.dirname(os.path.dirname(__file__))
+    script = SERVICE.format(tests=tests, home=str(tmp_path), folder=str(folder))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as service:
+        pid = int(service.stdout.readline())
+        assert is_running(pid)
+        service.kill()
+    end = time.monotonic() + 20
+    while is_running(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(pid)
+    assert psutil.pid_exists(os.getpid())

@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from aimass.cli import data, runs
+from aimass.cli import data, datasets, files, jobs, keys, models, runs, usage
+from aimass.cli import deploy as deployments
 from aimass.cli.demo import demo
+from aimass.cli.deploy import deploy, engines
 from aimass.cli.evaluate import evaluate
+from aimass.cli.login import login
 from aimass.cli.predict import predict
 from aimass.cli.settings import SettingsCommand
 from aimass.cli.train import train
@@ -19,10 +22,12 @@ from aimass.core.errors import UsageError
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 """The base of what typer raises about a command line that it cannot read."""
 
+SERVICE = "At a service"
+
 app = typer.Typer(
     name="aimass",
-    help="Data in, a trained model out: train on several worker processes from one line.",
-    epilog="Start with `aimass demo`, or with `aimass train customers.csv --target churn --workers 2`.",
+    help="Data in, a trained, deployed and metered model out: here from one line, or at a service.",
+    epilog="Start with `aimass demo`; with `aimass train customers.csv --target churn --workers 2`; or with `aimass up`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,7 +41,18 @@ app.command(epilog="Example: aimass evaluate churn last_month.csv")(evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command()(demo)
-app.command(epilog="Example: aimass up --port 8321 --engines 2")(up)
+app.command(rich_help_panel=SERVICE, epilog="Example: aimass up --port 8321 --engines 2")(up)
+app.command(rich_help_panel=SERVICE, epilog="Example: aimass login https://mass.example.org")(login)
+app.add_typer(files.app, name="files", rich_help_panel=SERVICE)
+app.add_typer(datasets.app, name="datasets", rich_help_panel=SERVICE)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=SERVICE)
+app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
+app.command(rich_help_panel=SERVICE, epilog="Example: aimass deploy churn --version 3")(deploy)
+app.add_typer(deployments.app, name="deployments", rich_help_panel=SERVICE)
+app.command(rich_help_panel=SERVICE, epilog="Example: aimass engines --history")(engines)
+app.add_typer(usage.app, name="usage", rich_help_panel=SERVICE)
+app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
+app.add_typer(keys.projects, name="projects", rich_help_panel=SERVICE)
 
 
 def _print_version(wanted: bool) -> None:

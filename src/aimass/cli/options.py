@@ -50,3 +50,27 @@ def read_split(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--split {text!r} is not three shares; write them like --split 0.8,0.1,0.1") from None
+
+
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]
+Start = Annotated[str | None, typer.Option(metavar="DAY", help="From this day on (2026-01-31, UTC); by default this month's first.")]
+End = Annotated[str | None, typer.Option(metavar="DAY", help="Until the beginning of this day (UTC); by default until now.")]
+
+
+def read_day(text: str | None) -> float | None:
+    """A day, or a moment in it, as Unix seconds; a number is taken as such.
+
+    >>> read_day("2026-01-31"), read_day("1769817600"), read_day(None)
+    (1769817600.0, 1769817600.0, None)
+    """
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        if text.isdecimal():
+            return float(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no day; write it like 2026-01-31") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 from typer import echo
 
 from aimass.core.errors import AimassError, Cancelled
+
+T = TypeVar("T")
 
 
 def print_json(value: Any) -> None:
@@ -80,3 +84,45 @@ def figures(metrics: dict[str, float]) -> str:
     'loss 0.062, accuracy 0.9778'
     """
     return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
+
+
+def print_list(entries: Sequence[dict[str, Any]], *, has_more: bool) -> None:
+    """A list as the service gives them, for programs."""
+    print_json({"object": "list", "data": list(entries), "has_more": has_more})
+
+
+def moment(seconds: float | None, *, exact: bool = False) -> str:
+    """A time for people, where they are; empty where there is none."""
+    if not seconds:
+        return ""
+    return time.strftime("%H:%M:%S" if exact else "%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def size(num_bytes: float | None) -> str:
+    """Bytes for people.
+
+    >>> size(512), size(41_300), size(2_500_000_000), size(None)
+    ('512 B', '41.3 kB', '2.5 GB', '')
+    """
+    if num_bytes is None:
+        return ""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.1f} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def first_of(entries: Iterator[T], limit: int) -> tuple[list[T], bool]:
+    """The first entries of a list that pages by itself, and whether there are more.
+
+    >>> first_of(iter("abc"), 2)
+    (['a', 'b'], True)
+    """
+    found = list(islice(entries, limit + 1))
+    return found[:limit], len(found) > limit
+
+
+def print_more(has_more: bool, limit: int) -> None:
+    """Say below a table that it does not hold everything."""
+    if has_more:
+        echo(f"there are more; --limit {limit * 5} shows more of them")

@@ -45,6 +45,11 @@ class JobCalls:
         return Call(request=create(f"/v1/training/jobs/{part(job)}/resume", {"config": config}), read=answer_of(JobFacts))
 
     @listing
+    def history(self, job: str, *, limit: int | None = None) -> Listing[Event]:
+        """What has happened in a job until now, from its beginning; `events` goes on until its end."""
+        return Listing(request=get(f"/v1/training/jobs/{part(job)}/events"), read=entry_of(Event), limit=limit)
+
+    @listing
     def listed(self, limit: int | None, after: str | None) -> Listing[JobFacts]:
         """The listing behind `list`."""
         return Listing(request=get("/v1/training/jobs", after=after), read=entry_of(JobFacts), limit=limit)

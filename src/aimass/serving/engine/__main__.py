@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import socket
+import stat
 import sys
 from pathlib import Path
 
-from aimass.core.errors import AimassError
+from aimass.core.errors import AimassError, UsageError
 from aimass.serving.engine.parent import end_with_parent
 
 
@@ -22,16 +25,43 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=None, help="how many bytes the models may take together")
     parser.add_argument("--idle-s", type=float, default=30.0, help="how long to wait for a gateway")
     options = parser.parse_args()
-    end_with_parent()  # before torch is imported, which takes a second
+    end_with_parent()  # this and the socket come before torch, which takes a second to import
     try:
-        _run(options)
+        bound = bind(options.socket)
     except AimassError as error:
         print(f"engine: {error}", file=sys.stderr)  # noqa: T201 - the engine's log
         return error.exit_code
+    try:
+        _run(options, bound)
+    finally:
+        options.socket.unlink(missing_ok=True)
     return 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def bind(path: Path) -> socket.socket:
+    """A socket at a path, for this user alone.
+
+    Raises:
+        UsageError: the path is too long, or something else is there.
+    """
+    try:
+        if stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+    except OSError:
+        pass  # there is nothing, or what it is shows when the socket is made
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        found.bind(str(path))
+    except OSError as error:
+        found.close()
+        raise UsageError(f"no socket can be made at {path} ({error}); give a free path of at most 100 bytes") from error
+    finally:
+        os.umask(before)
+    return found
+
+
+def _run(options: argparse.Namespace, bound: socket.socket) -> None:
     import torch
     import uvloop
 
@@ -43,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     warm()
 
     async def serve() -> None:
-        await Server(Models(options.memory), options.idle_s).run(options.socket, _announce)
+        await Server(Models(options.memory), options.idle_s).run(bound, _announce)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

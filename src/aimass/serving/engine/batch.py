@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aimass.core.errors import AimassError, unknown_name
+from aimass.core.errors import AimassError, TooLarge, unknown_name
 from aimass.models.model import ROWS_AT_ONCE
 from aimass.serving.engine.answers import Decisions, decide
 from aimass.serving.engine.failures import ModelOutput, failure, failure_of
 from aimass.serving.engine.inputs import Wanted
+from aimass.serving.frames import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
     from aimass.serving.engine.models import LoadedModel
     from aimass.serving.engine.rows import Arrays
     from aimass.serving.frames import Ask
+
+MOST_BODY_BYTES = MAX_FRAME_BYTES - 4096  # beside which a header has room
 
 
 @dataclass(slots=True, eq=False)
@@ -177,4 +180,7 @@ def _write(loaded: LoadedModel, questions: list[Question], decisions: Decisions)
             question.reply = loaded.predict_writer.body(answers[start:end])
         else:
             question.reply, question.json_length = loaded.infer_writer.body(decisions.of(start, end), question.wanted)
+        if len(question.reply) > MOST_BODY_BYTES:
+            size = f"the answers take {len(question.reply) / 1e6:.0f} MB, and {MOST_BODY_BYTES / 1e6:.0f} MB are the most"
+            question.fail(TooLarge(f"{size}; send fewer rows at a time"))
         start = end

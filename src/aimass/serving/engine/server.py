@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import Callable
@@ -69,14 +68,14 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer = self._loop.call_later(idle_s, self.leave)
 
-    async def run(self, path: Path, announce: Callable[[], None]) -> None:
+    async def run(self, bound: socket.socket, announce: Callable[[], None]) -> None:
         """Listen until it ends.
 
         Args:
-            path: of the socket.
+            bound: a socket at its path.
             announce: called once somebody can connect.
         """
-        listener = await self._loop.create_unix_server(lambda: Connection(self), sock=listen(path))
+        listener = await self._loop.create_unix_server(lambda: Connection(self), sock=bound)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.leave)
         announce()
@@ -84,7 +83,6 @@ class Server:
             await self._ended.wait()
         finally:
             listener.close()
-            path.unlink(missing_ok=True)
             self._loader.shutdown(wait=False, cancel_futures=True)
 
     def leave(self) -> None:
@@ -261,26 +259,3 @@ class Connection(asyncio.Protocol):
     def end(self) -> None:
         """Close once everything is sent."""
         self._transport.close()
-
-
-def listen(path: Path) -> socket.socket:
-    """A socket at a path, for this user alone.
-
-    Raises:
-        UsageError: the path is too long, or something else is there.
-    """
-    try:
-        if stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
-    except FileNotFoundError:
-        pass
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        found.bind(str(path))
-    except OSError as error:
-        found.close()
-        raise UsageError(f"no socket can be made at {path} ({error}); give a free path of at most 100 bytes") from error
-    finally:
-        os.umask(before)
-    return found

@@ -1,20 +1,41 @@
 """What the tests of billing have in common: a database with projects, and events."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import make_url
 
 from aimass.billing import ledger, prices
 from aimass.billing.record import UsageLog
 from aimass.store import tables
-from aimass.store.database import Database
+from aimass.store.database import Database, sqlite_url
 
 PROJECT, OTHER = "proj-a", "proj-b"
 NOON = 1_700_049_600.0  # 2023-11-15 12:00 UTC
 
 
+@cache
+def _template():
+    """An empty SQLite database that has its tables; making them takes longer than a test."""
+    folder = Path(tempfile.mkdtemp(prefix="aimass-books-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    database = Database.open(sqlite_url(folder / "empty.db"))
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return folder / "empty.db"
+
+
 @contextmanager
 def books(url):
     """A database with two projects and the price plan."""
+    if url.startswith("sqlite"):
+        shutil.copy(_template(), make_url(url).database)
     database = Database.open(url)
     prices.ensure(database)
     with database.write() as connection:

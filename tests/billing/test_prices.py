@@ -39,6 +39,5 @@ def test_the_defaults_come_once(database_url):  # noqa: F811
     ],
 )
 def test_a_price_that_is_none_is_refused(tmp_path, item, micro, unit, message):
-    with books(sqlite_url(tmp_path / "a.db")) as database:
-        with pytest.raises(UsageError, match=message), database.write() as connection:
-            prices.set_price(connection, item, micro, unit=unit)
+    with books(sqlite_url(tmp_path / "a.db")) as database, pytest.raises(UsageError, match=message), database.write() as connection:
+        prices.set_price(connection, item, micro, unit=unit)

@@ -109,7 +109,6 @@ class Models:
         tensors = _tensor_bytes(loaded.model)
         loaded.size_bytes = max(tensors + _LEAST_ALLOWANCE_BYTES, _resident_bytes() - before)
         self._loaded[id] = loaded
-        gc.freeze()  # what stays is not looked through at every collection
         return loaded
 
     def unload(self, id: str) -> int:
@@ -123,9 +122,7 @@ class Models:
             raise NotLoaded(f"this engine does not hold the model {id!r}")
         size_bytes = loaded.size_bytes
         del loaded
-        gc.unfreeze()
         give_memory_back()
-        gc.freeze()
         return size_bytes
 
     def _refuse_too_large(self, folder: Path) -> None:
@@ -137,6 +134,15 @@ class Models:
         free = free_memory_bytes()
         if free is not None and 2 * size_bytes + _KEPT_FREE_BYTES > free:  # twice: the file's tensors and the network's
             raise StorageError(f"{shown}, twice that while it is read, and {free / 1e6:.0f} MB are free; unload a model")
+
+
+def own_memory_bytes() -> int:
+    """What this process takes: its share of pages that it shares with others."""
+    import psutil
+
+    process = psutil.Process()
+    memory = process.memory_full_info() if sys.platform == "linux" else process.memory_info()
+    return int(getattr(memory, "pss", memory.rss))
 
 
 def give_memory_back() -> None:

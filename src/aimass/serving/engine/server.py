@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ import msgspec
 from aimass.core.errors import AimassError, DataError, UsageError, unknown_name
 from aimass.serving.engine.batcher import Batcher
 from aimass.serving.engine.failures import failure, failure_of
-from aimass.serving.engine.models import LoadedModel, Models
+from aimass.serving.engine.models import LoadedModel, Models, own_memory_bytes
 from aimass.serving.frames import Ask, FrameReader, Reply, frame
 
 _MOST_WAITING_BYTES = 64 << 20
@@ -121,32 +121,32 @@ class Server:
                 for each in self._connections:
                     each.stop_reading()
             return
-        if ask.op == "load":
-            task = self._loop.create_task(self._load(connection, ask, body))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            return
         try:
             if ask.op == "unload":
                 self.batcher.finish(ask.model)
                 connection.send(Reply(ask.id, 200), _pack({"bytes": self.models.unload(ask.model)}))
+            elif ask.op == "load":
+                self._keep(self._load(connection, ask, body))
             elif ask.op == "stats":
-                connection.send(Reply(ask.id, 200), _pack(self.stats()))
+                self._keep(self._tell(connection, ask))
             else:
                 raise unknown_name("operation", ask.op, ("answer", "load", "unload", "stats"))
         except AimassError as error:
             connection.refuse(ask, error)
 
-    def stats(self) -> dict[str, Any]:
-        """How the engine is: what it holds, what waits, and what it has used until now."""
-        import psutil
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside the rest."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        process = psutil.Process()
-        memory = process.memory_full_info() if sys.platform == "linux" else process.memory_info()
+    async def _tell(self, connection: Connection, ask: Ask) -> None:
+        """Say how the engine is: what it holds, what waits, and what it has used until now."""
+        memory_bytes = await self._loop.run_in_executor(None, own_memory_bytes)  # takes the kernel milliseconds
         spent = self.batcher.spent
-        return {
+        stats = {
             "pid": os.getpid(),
-            "memory_bytes": int(getattr(memory, "pss", memory.rss)),
+            "memory_bytes": memory_bytes,
             "models": [{"id": loaded.id, "bytes": loaded.size_bytes, "requests": loaded.requests} for loaded in self.models],
             "queued_rows": self.batcher.queued_rows(),
             "batches": spent.batches,
@@ -155,6 +155,7 @@ class Server:
             "model_cpu_s": spent.model_s,
             "started": self._started,
         }
+        connection.send(Reply(ask.id, 200), _pack(stats))
 
     async def _load(self, connection: Connection, ask: Ask, body: bytes) -> None:
         """Load in a thread, so that other models go on answering."""
@@ -232,7 +233,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Send what was put."""
-        if not self.gone:
+        if not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
         self._out.clear()
 

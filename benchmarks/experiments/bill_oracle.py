@@ -39,7 +39,7 @@ from aimass.billing import poster as posting
 from aimass.billing.meter import Meter
 from aimass.billing.poster import Poster
 from aimass.billing.usage import Filter, totals
-from aimass.core.errors import QuotaExceeded, Unavailable
+from aimass.core.errors import QuotaExceeded
 from aimass.store import tables
 from aimass.store.database import Database, sqlite_url
 
@@ -142,7 +142,10 @@ async def gateway(url: str, home: Path, address: Path, suicide: Suicide) -> None
     meter = Meter(Database(url), home)
     meter.start()
 
+    busy: set[asyncio.Task[None] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        busy.add(asyncio.current_task())
         while line := await reader.readline():
             request, project, rows = line.decode().split()
             suicide.at("admit")
@@ -151,12 +154,11 @@ async def gateway(url: str, home: Path, address: Path, suicide: Suicide) -> None
             except QuotaExceeded:
                 writer.write(f"{request} refused\n".encode())
                 continue
-            except Unavailable:  # this gateway is leaving
-                break
             suicide.at("log")
             writer.write(f"{request} ok\n".encode())
             suicide.at("send")
             meter.sent(ticket)
+        busy.discard(asyncio.current_task())
         writer.close()
 
     server = await asyncio.start_unix_server(serve, address)
@@ -164,6 +166,8 @@ async def gateway(url: str, home: Path, address: Path, suicide: Suicide) -> None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
     server.close()
+    while busy:  # a gateway that leaves in order finishes what is under way, and only then closes the log
+        await asyncio.sleep(0.005)
     await asyncio.to_thread(meter.close)
 
 
@@ -339,6 +343,8 @@ def compare(database: Database, notes: Notes, outcome: Outcome) -> None:
     outcome.strangers = len(unreceived - notes.under_way)
     outcome.hidden = len(unreceived - doubted)
     outcome.doubted_strangers = len(doubted - notes.under_way)
+    if outcome.doubted_strangers:
+        print("in doubt, and not under way:", sorted(doubted - notes.under_way), file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------- the cost

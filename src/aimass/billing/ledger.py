@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time as clocks
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -47,7 +48,8 @@ def _encode(data: dict[str, Any]) -> str:
     return msgspec.json.encode(data).decode()
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
     """One answered request, or one slice of compute.
 
     Args:
@@ -166,7 +168,7 @@ def _priced(connection: Connection, events: Sequence[Usage]) -> list[Usage]:
     for event in unique.values():
         if event.amount_micro is None:
             price = book.at(event.item, event.time)
-            event = msgspec.structs.replace(event, price=price.id, amount_micro=price.amount_micro(event.quantity))
+            event = replace(event, price=price.id, amount_micro=price.amount_micro(event.quantity))
         priced.append(event)
     return priced
 

@@ -92,8 +92,8 @@ class Keys:
         """
         with self._database.write() as connection:
             project: dict[str, Any] = {"id": new_id("proj"), "name": DEFAULT_PROJECT, "created": time.time()}
-            made = connection.execute(self._database.insert(projects).values(project).on_conflict_do_nothing())
-            if made.rowcount != 1:
+            statement = self._database.insert(projects).values(project).on_conflict_do_nothing()
+            if connection.execute(statement.returning(projects.c.id)).scalar() is None:
                 return None
             return str(self._make(connection, project["id"], "first admin key", "admin")["key"])
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from aimass.core.errors import AimassError, Conflict, UsageError
 from aimass.service import errors
 from aimass.service.auth import Keys
 from aimass.service.door import App, Message, Receive, Send
+from aimass.service.uploads import Received
 from aimass.store.database import Database
 from aimass.store.tables import idempotency
 
@@ -76,7 +77,7 @@ class Answers:
         with self._database.write() as connection:
             connection.execute(delete(idempotency).where(idempotency.c.created < now - _KEPT_S))
             statement = self._database.insert(idempotency).values(project_id=claim.project, key=claim.key, **fresh)
-            if connection.execute(statement.on_conflict_do_nothing()).rowcount == 1:
+            if connection.execute(statement.on_conflict_do_nothing().returning(idempotency.c.key)).scalar() is not None:
                 return None
             row = connection.execute(select(idempotency).where(*_is(claim))).one()
             if row.request_hash != claim.request_hash:
@@ -105,6 +106,26 @@ class Answers:
         """Give the key back: what it was used for was not done."""
         with self._database.write() as connection:
             connection.execute(delete(idempotency).where(*_is(claim), idempotency.c.status.is_(None)))
+
+    def do(self, claim: Claim | None, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | Response:
+        """Do a request once.
+
+        Args:
+            claim: the right to do it; None where it carries no key.
+            work: gives the answer.
+        """
+        if claim is None:
+            return work()
+        stored = self.claim(claim)
+        if stored is not None:
+            return stored.response()
+        try:
+            answer = work()
+        except BaseException:
+            self.forget(claim)
+            raise
+        self.settle(claim, 200, json.dumps(answer).encode())
+        return answer
 
     def settle(self, claim: Claim, status: int, body: bytes) -> None:
         """Keep an answer, or forget the request where it may go better the next time."""
@@ -136,6 +157,15 @@ def key_of(headers: Mapping[bytes, bytes]) -> str | None:
 def claim_of(project: str, key: str, *said: bytes) -> Claim:
     """A claim to a request, told apart from others by what it said."""
     return Claim(project, key, hashlib.sha256(b"\n".join(said)).hexdigest())
+
+
+def claim_of_form(headers: Mapping[bytes, bytes], project: str, path: str, form: Received) -> Claim | None:
+    """The claim of a request that brought a form, where it carries a key. The bytes between its parts do not count."""
+    key = key_of(headers)
+    if key is None:
+        return None
+    files = [[part, label, blob.sha256] for part, label, blob in form.files]
+    return claim_of(project, key, path.encode(), json.dumps([sorted(form.fields.items()), files]).encode())
 
 
 class Once:

@@ -10,10 +10,12 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, delete, select
+from starlette.concurrency import run_in_threadpool
 
 from aimass.core.errors import Conflict, NotFound, UsageError
 from aimass.core.ids import new_id
 from aimass.service.auth import Member
+from aimass.service.once import claim_of_form
 from aimass.service.shapes import Deleted, Here, ListOf, failures, listing, new_router
 from aimass.service.uploads import receive_form
 from aimass.store.blobs import Blob
@@ -60,14 +62,13 @@ _FORM = {
 @router.post("/v1/files", response_model=File, responses=failures(415), openapi_extra=_FORM)
 async def upload(request: Request, caller: Member, platform: Here) -> Any:
     """Upload a file: a form with the part `file`, and `purpose` if you like."""
-    from starlette.concurrency import run_in_threadpool
-
     form = await receive_form(request, platform.blobs, platform.settings.max_upload)
     filename, blob = form.file()
     purpose = form.fields.get("purpose", "user_data")
     if not 0 < len(purpose) <= _PURPOSE_MAX or not purpose.isprintable():
         raise UsageError(f"purpose={purpose[:80]!r}: a purpose is a word of up to {_PURPOSE_MAX} characters, such as 'user_data'")
-    return await run_in_threadpool(_keep, platform, caller.project, filename, purpose, blob)
+    claim = claim_of_form(dict(request.scope["headers"]), caller.project, request.url.path, form)
+    return await run_in_threadpool(platform.answers.do, claim, lambda: _keep(platform, caller.project, filename, purpose, blob))
 
 
 def _keep(platform: Any, project: str, filename: str, purpose: str, blob: Blob) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _keep(platform: Any, project: str, filename: str, purpose: str, blob: Blob) 
         "created": time.time(),
     }
     with platform.database.write() as connection:
-        return _shown(connection.execute(files.insert().values(row).returning(files)).one())
+        return File(**_shown(connection.execute(files.insert().values(row).returning(files)).one())).model_dump()
 
 
 @router.get("/v1/files", response_model=ListOf[File], responses=failures())

@@ -37,14 +37,14 @@ class NewProject(Asked):
 @router.post("/v1/projects", response_model=Project, responses=failures(409, 415))
 def create(asked: NewProject, caller: Admin, platform: Here) -> Any:
     """Make a project."""
-    row = {"id": new_id("proj"), "name": asked.name, "created": time.time()}
+    row: dict[str, Any] = {"id": new_id("proj"), "name": asked.name, "created": time.time()}
     with platform.database.write() as connection:
-        made = connection.execute(platform.database.insert(projects).values(row).on_conflict_do_nothing())
-        if made.rowcount != 1:
+        statement = platform.database.insert(projects).values(row).on_conflict_do_nothing()
+        if connection.execute(statement.returning(projects.c.id)).scalar() is None:
             raise Conflict(f"there is a project {asked.name!r} already; choose another name")
         bump(platform.database, connection, "keys")
     platform.changes.look()
-    return {"id": row["id"], "name": asked.name, "created_at": int(time.time())}
+    return {"id": row["id"], "name": asked.name, "created_at": int(row["created"])}
 
 
 @router.get("/v1/projects", response_model=ListOf[Project], responses=failures())

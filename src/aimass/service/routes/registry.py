@@ -13,8 +13,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from aimass.core.errors import NotFound, UsageError
+from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.service.auth import Member
+from aimass.service.once import claim_of_form
 from aimass.service.routes.files import send_blob
 from aimass.service.shapes import Asked, Deleted, Here, ListOf, Paging, failures, listing, new_router
 from aimass.service.uploads import Received, receive_form
@@ -140,10 +141,12 @@ _FORM = {
 async def publish(name: str, request: Request, caller: Member, platform: Here) -> Any:
     """Add a saved model as the next version: a form with its files as parts named `file`, or with one .tar that holds them."""
     form = await receive_form(request, platform.blobs, platform.settings.max_upload)
-    return await run_in_threadpool(_add, platform, caller.project, name, form)
+    claim = claim_of_form(dict(request.scope["headers"]), caller.project, request.url.path, form)
+    return await run_in_threadpool(platform.answers.do, claim, lambda: _add(platform, caller.project, name, form))
 
 
 def _add(platform: Any, project: str, name: str, form: Received) -> dict[str, Any]:
+    """Add the version. What is wrong with its files is said of them, not of where they lie meanwhile."""
     files = {label: blob for _, label, blob in form.files}
     if not files or len(files) != len(form.files):
         raise UsageError("send the files of a saved model, each once: curl -F file=@model/model.json -F file=@model/model.safetensors")
@@ -155,7 +158,10 @@ def _add(platform: Any, project: str, name: str, form: Received) -> dict[str, An
         only = next(iter(files))
         if len(files) == 1 and only.endswith((".tar", ".tar.gz", ".tgz")):
             folder = _unpack(folder / only, Path(temporary) / "unpacked", platform.settings.max_upload)
-        return _version(platform.registry.add(project, name, folder, card={"uploaded": True}))
+        try:
+            return ModelVersion(**_version(platform.registry.add(project, name, folder, card={"uploaded": True}))).model_dump()
+        except (NotFound, DataError) as error:
+            raise DataError(str(error).replace(f"{folder}/", "").replace(str(folder), "what was uploaded")) from None
 
 
 def _unpack(archive: Path, folder: Path, limit_bytes: int) -> Path:
@@ -174,7 +180,7 @@ def _unpack(archive: Path, folder: Path, limit_bytes: int) -> Path:
                     )
                 packed.extract(member, folder, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
-        said = str(error).replace(str(folder), "").replace(str(archive), archive.name)
+        said = str(error).replace(f"{folder.parent}/", "")
         raise UsageError(f"the archive cannot be unpacked ({said}); pack the saved model's folder: tar -cf model.tar -C model .") from None
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder

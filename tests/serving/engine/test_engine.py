@@ -163,6 +163,8 @@ def test_settings_of_the_deployment_hold(wire, folder):
     wire.load("ver-s", folder / "numeric", max_rows=2)
     assert wire.predict("ver-s", [ROW] * 2)[0] == 200
     assert wire.predict("ver-s", [ROW] * 3)[0] == 413
+    wire.load("ver-s", folder / "numeric", max_rows=3)  # of a model that is there: the newest hold
+    assert wire.predict("ver-s", [ROW] * 3)[0] == 200
 
 
 def test_several_connections_get_their_own_replies(engine, folder):

@@ -3,9 +3,12 @@ from aimass.serving.engine.pace import Pace
 
 def test_a_batch_that_took_too_long_is_followed_by_smaller_ones():
     pace = Pace(max_batch=1000, limit_s=0.01)
-    pace.note(rows=200, took_s=0.1, more_waited=True)
-    assert pace.rows == 20
-    pace.note(rows=20, took_s=10.0, more_waited=True)
+    pace.note(rows=200, took_s=0.02, more_waited=True)
+    assert pace.rows == 100
+    pace.note(rows=100, took_s=10.0, more_waited=True)
+    assert pace.rows == 25
+    for _ in range(10):
+        pace.note(rows=1, took_s=10.0, more_waited=True)
     assert pace.rows == 1
 
 

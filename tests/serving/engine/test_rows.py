@@ -32,7 +32,7 @@ SENTINEL = models.mixed(missing=["?", -1]).encoder
 def arrays_of(encoder, body):
     """What the engine makes of a body, or its error."""
     bulk = BulkEncoder(encoder)
-    reader = PredictReader(bulk, 100)
+    reader = PredictReader(bulk)
     try:
         found = reader.read(body)
         if isinstance(found, list):

@@ -52,11 +52,15 @@ class InferReader:
 
     Args:
         bulk: encodes its rows.
+
+    Attributes:
         max_rows: how many rows one request may have.
     """
 
-    def __init__(self, bulk: BulkEncoder, max_rows: int) -> None:
-        self._bulk, self._max_rows = bulk, max_rows
+    max_rows = 10_000
+
+    def __init__(self, bulk: BulkEncoder) -> None:
+        self._bulk = bulk
         self._columns = bulk.encoder.features
         self._outputs = tuple(output["name"] for output in outputs(bulk.encoder.classes))
 
@@ -131,8 +135,8 @@ class InferReader:
         count = counts.pop()
         if not count:
             raise about(DataError("the inputs have no row; give at least one"), "inputs")
-        if count > self._max_rows:
-            raise about(TooLarge(f"there are {count} rows, and one request may have {self._max_rows}; send several requests"), "inputs")
+        if count > self.max_rows:
+            raise about(TooLarge(f"there are {count} rows, and one request may have {self.max_rows}; send several requests"), "inputs")
 
     def _encode(self, columns: dict[str, GivenTensor]) -> Arrays:
         measured = [_raw(columns[column.name], column.kind) for column in self._bulk.measured]

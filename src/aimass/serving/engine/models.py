@@ -56,15 +56,21 @@ class LoadedModel:
     """
 
     def __init__(self, id: str, name: str, version: int, model: Model, settings: ServingSettings) -> None:
-        self.id, self.name, self.version, self.model, self.settings = id, name, version, model, settings
+        self.id, self.name, self.version, self.model = id, name, version, model
         self.forward = _forward(model)
         self.size_bytes = 0
         self.requests = 0
         self.bulk = BulkEncoder(model.encoder)
-        self.predict_reader = PredictReader(self.bulk, settings.max_rows)
+        self.predict_reader = PredictReader(self.bulk)
         self.predict_writer = PredictWriter(model, name, version)
-        self.infer_reader = InferReader(self.bulk, settings.max_rows)
+        self.infer_reader = InferReader(self.bulk)
         self.infer_writer = InferWriter(model, name, version)
+        self.follow(settings)
+
+    def follow(self, settings: ServingSettings) -> None:
+        """Answer by these settings from now on."""
+        self.settings = settings
+        self.predict_reader.max_rows = self.infer_reader.max_rows = settings.max_rows
         self.pace = Pace(settings.max_batch, settings.latency_ms / 2000)
 
 
@@ -89,7 +95,8 @@ class Models:
         return sum(loaded.size_bytes for loaded in list(self._loaded.values()))
 
     def load(self, id: str, folder: Path, name: str, version: int, settings: dict[str, Any]) -> LoadedModel:
-        """Read a model, measure it, and hold it. It may take seconds; one runs at a time. One that is there stays.
+        """Read a model, measure it, and hold it. It may take seconds; one runs at a time. One that is there stays, and
+        follows the settings.
 
         Raises:
             NotFound: there is no model.
@@ -97,10 +104,12 @@ class Models:
             DataError: a file of it is damaged.
             StorageError: it does not fit.
         """
+        chosen = ServingSettings.parse(settings, prefix="settings.")
         there = self._loaded.get(id)
         if there is not None:
+            if there.settings != chosen:
+                there.follow(chosen)
             return there
-        chosen = ServingSettings.parse(settings, prefix="settings.")
         _refuse_custom(folder)
         self._refuse_too_large(folder)
         before = _resident_bytes()

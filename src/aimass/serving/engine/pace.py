@@ -31,6 +31,7 @@ class Pace:
             more_waited: whether the bound kept rows out of it.
         """
         if took_s > self._limit_s:
-            self.rows = max(1, min(self.rows, int(rows * self._limit_s / took_s)))
+            # To a quarter at most at a time: it may have been the machine that was slow, and not the model.
+            self.rows = max(1, self.rows // 4, min(self.rows, int(rows * self._limit_s / took_s)))
         elif more_waited and took_s < self._limit_s / 2:
             self.rows = min(self._max_batch, self.rows * 2)

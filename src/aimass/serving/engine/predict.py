@@ -20,11 +20,15 @@ class PredictReader:
 
     Args:
         bulk: encodes its rows.
+
+    Attributes:
         max_rows: how many rows one request may have.
     """
 
-    def __init__(self, bulk: BulkEncoder, max_rows: int) -> None:
-        self._bulk, self._max_rows = bulk, max_rows
+    max_rows = 10_000
+
+    def __init__(self, bulk: BulkEncoder) -> None:
+        self._bulk = bulk
         self._decoders = row_decoders(bulk)
 
     def read(self, body: bytes) -> list[tuple[Any, ...]] | Arrays:
@@ -42,16 +46,16 @@ class PredictReader:
                 continue
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 break
-            if not 0 < len(rows) <= self._max_rows:
-                raise _count_is_off(len(rows), self._max_rows)
+            if not 0 < len(rows) <= self.max_rows:
+                raise _count_is_off(len(rows), self.max_rows)
             return rows
         return self.read_carefully(body)
 
     def read_carefully(self, body: bytes) -> Arrays:
         """Encoded rows, one by one. Raises as `read`."""
         instances = _instances(parse_json(body))
-        if not 0 < len(instances) <= self._max_rows:
-            raise _count_is_off(len(instances), self._max_rows)
+        if not 0 < len(instances) <= self.max_rows:
+            raise _count_is_off(len(instances), self.max_rows)
         return encode_carefully(self._bulk.encoder, instances)
 
 

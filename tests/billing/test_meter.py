@@ -92,6 +92,14 @@ def test_the_thread_posts_while_requests_go_on(database, meters):
     until(lambda: balance(database, f"spend:{PROJECT}") == 700)
 
 
+def test_who_looks_right_after_using_sees_it(database, meters):
+    meter = meters(database)
+    for number in range(1, 6):
+        meter.sent(charge(meter))
+        meter.drain()
+        assert balance(database, f"spend:{PROJECT}") == 100 * number
+
+
 def test_an_id_of_the_callers_is_charged_once(database, meters):
     meter = meters(database)
     for _ in range(2):

@@ -169,6 +169,32 @@ def test_a_database_that_is_away_loses_nothing(tmp_path):
         log.close()
 
 
+def test_a_log_that_cannot_be_posted_holds_up_no_other(tmp_path, caplog):
+    with books(sqlite_url(tmp_path / "a.db")) as database:
+        poster = Poster(database, tmp_path)
+        bad, good = new_log(tmp_path, poster), new_log(tmp_path, poster)
+        for log in (bad, good):
+            charge(log)
+            drop(log)
+        bad.path.unlink()
+        bad.path.mkdir()
+        assert poster.adopt() == [good.incarnation]
+        assert f"{bad.incarnation} is adopted later" in caplog.text
+
+
+def test_a_doubt_ends_with_a_credit(tmp_path):
+    with books(sqlite_url(tmp_path / "a.db")) as database:
+        poster = Poster(database, tmp_path)
+        log = new_log(tmp_path, poster)
+        charge(log)
+        drop(log)
+        poster.adopt()
+        (event,) = events(database)
+        with database.write() as connection:
+            ledger.credit(connection, [event])
+        assert (events(database)[event].in_doubt, balance(database, f"spend:{PROJECT}")) == (False, 0)
+
+
 def test_logs_are_deleted_long_after_they_were_posted(tmp_path):
     with books(sqlite_url(tmp_path / "a.db")) as database:
         poster = Poster(database, tmp_path)

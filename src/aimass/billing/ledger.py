@@ -100,7 +100,7 @@ def post(connection: Connection, events: Sequence[Usage], *, incarnation: str | 
 
 
 def credit(connection: Connection, event_ids: Iterable[str], *, now: float | None = None) -> int:
-    """Give back what events cost, in the caller's transaction; once each.
+    """Give back what events cost, in the caller's transaction; once each. That ends a doubt as well.
 
     The entries have the time of the event, so that the period which was charged is the one that is relieved.
 
@@ -109,7 +109,7 @@ def credit(connection: Connection, event_ids: Iterable[str], *, now: float | Non
     """
     row, credited = tables.usage_events.c, 0
     for event_id in event_ids:
-        change = update(tables.usage_events).where(row.id == event_id, row.credited.is_(False)).values(credited=True)
+        change = update(tables.usage_events).where(row.id == event_id, row.credited.is_(False)).values(credited=True, in_doubt=False)
         found = connection.execute(change.returning(row.project_id, row.item, row.amount_micro, row.time)).one_or_none()
         if found is None:
             continue

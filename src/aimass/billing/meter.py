@@ -73,7 +73,7 @@ class Meter:
         self._wake, self._leaving = threading.Event(), False
         self._thread: threading.Thread | None = None
         self._previous: tuple[UsageLog, float] | None = None
-        self._flush_due, self._revision = False, -1
+        self._flush_due, self._revision, self._posted = False, -1, 0
 
     def start(self) -> None:
         """Open a log, make it known, and begin to post.
@@ -100,6 +100,17 @@ class Meter:
             self._quietly(self._close_previous)
         self._quietly(self._log.close)
         self._quietly(lambda: self._poster.drain(self._log))
+
+    def drain(self) -> None:
+        """Post what was recorded so far, and return when it is in the ledger; for those who look at usage right after using.
+
+        Raises:
+            StorageError: the database does not answer.
+        """
+        previous = [] if self._previous is None else [self._previous[0]]
+        for log in (*previous, self._log):
+            log.flush()
+            self._poster.post(log.incarnation)
 
     @property
     def incarnation(self) -> str:
@@ -241,8 +252,11 @@ class Meter:
             if time.monotonic() > until:
                 self._close_previous()
         self._log.flush()
-        self._poster.post(self._log.incarnation)
-        if self._log.size_bytes > self._log_bytes and self._previous is None:
+        size = self._log.size_bytes
+        if size != self._posted:
+            self._poster.post(self._log.incarnation)
+            self._posted = size
+        if size > self._log_bytes and self._previous is None:
             self._begin_next()
 
     def _follow(self) -> None:
@@ -272,7 +286,7 @@ class Meter:
         new = self._open(first=old.next + (1 << 20))
         self._slices.move_to(new.incarnation)
         self._previous = (old, time.monotonic() + _PREVIOUS_S)
-        self._log = new
+        self._log, self._posted = new, 0
 
     def _close_previous(self) -> None:
         assert self._previous is not None

@@ -25,7 +25,7 @@ from sqlalchemy import Connection, select, update
 
 from aimass.billing import ledger, reservations
 from aimass.billing.record import Charge, Closed, Credit, Damaged, Record, Sent, UsageLog, read_log
-from aimass.core.errors import StorageError
+from aimass.core.errors import AimassError, StorageError
 from aimass.store import tables
 from aimass.store.database import Database
 
@@ -106,8 +106,11 @@ class Poster:
         for incarnation, path in known:
             with _writer_gone(self._find(path)) as gone:
                 if gone:
-                    self.post(incarnation, ended=True)
-                    adopted.append(incarnation)
+                    try:
+                        self.post(incarnation, ended=True)
+                        adopted.append(incarnation)
+                    except AimassError as error:  # the others are adopted all the same
+                        _log.warning("the usage log %s is adopted later: %s", incarnation, error)
         return adopted
 
     def sweep(self, older_than_s: float) -> int:

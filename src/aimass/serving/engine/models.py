@@ -6,7 +6,7 @@ import ctypes
 import gc
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,7 +86,7 @@ class Models:
         self._loaded: dict[str, LoadedModel] = {}
         self.find = self._loaded.get
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[LoadedModel]:
         return iter(list(self._loaded.values()))
 
     @property

@@ -198,7 +198,7 @@ def _insert_new(connection: Connection, group: list[Usage], transaction: str, in
     statement = f"INSERT INTO usage_events ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608
     rest = (transaction, incarnation, False, False)
     rows = [(*_values(event), *rest, _encode(event.data) if event.data else None) for event in group]
-    inserted = connection.exec_driver_sql(statement, rows).rowcount  # the driver's own way costs a third of SQLAlchemy's, for every request
+    inserted = connection.exec_driver_sql(statement, rows).rowcount  # the driver's own way costs less than half, for every request
     if inserted == len(group):
         return {event.id for event in group}
     row = tables.usage_events.c

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from databases import database_url
+from store_models import save_model
 
 from aimass.store.blobs import Blobs
 from aimass.store.database import Database
@@ -63,3 +64,9 @@ def bucket(s3_server, monkeypatch):
     client.create_bucket(Bucket=name)
     client.close()
     return f"s3://{name}/some/where"
+
+
+@pytest.fixture
+def saved_model(tmp_path):
+    """The folder of a model, as `Model.save` writes it."""
+    return save_model(tmp_path / "model")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from aimass.core.errors import NotFound, StorageError, TooLarge, UsageError
 from aimass.store.blobs import Blobs
 

@@ -1,30 +1,21 @@
-"""The registry: numbers, aliases, cards, and folders made from versions, on SQLite and on PostgreSQL alike."""
+"""The registry: numbers, aliases and cards, on SQLite and on PostgreSQL alike."""
 
-import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from store_models import SIGNATURE
 
 from aimass.core.errors import NotFound, UsageError
 from aimass.store.paging import Page
-from aimass.store.tables import models
-
-SIGNATURE = {"inputs": [{"name": "age", "kind": "number"}], "target": "churn", "task": "binary", "classes": ["no", "yes"]}
-
-
-@pytest.fixture
-def saved_model(tmp_path):
-    return save_model(tmp_path / "model")
-
-
-def save_model(folder, value=1.0, **changes):
-    folder.mkdir()
-    (folder / "model.json").write_text(json.dumps({"format": 1, "signature": SIGNATURE, **changes}))
-    save_file({"weight": np.full((3, 2), value, np.float32)}, folder / "model.safetensors")
-    return folder
+from aimass.store.sweep import sweep
+from aimass.store.tables import datasets, files, models
 
 
 def publish(registry, database, blobs, name="churn", content=b"weights", project="proj-a"):
@@ -166,3 +157,57 @@ def test_a_path_that_leaves_the_folder_is_refused(registry, database, blobs, pat
 def test_a_version_without_files_is_refused(registry, database):
     with pytest.raises(UsageError, match="needs files"), database.write() as connection:
         registry.publish(connection, project="proj-a", name="churn", files={}, signature={}, card={}, lineage={})
+
+
+def test_a_version_refers_to_a_project_that_is_there(registry, database, blobs):
+    with pytest.raises(IntegrityError):
+        publish(registry, database, blobs, project="proj-none")
+
+
+ADD = """
+import sys
+from pathlib import Path
+from aimass.store.blobs import Blobs
+from aimass.store.database import Database
+from aimass.store.registry import Registry
+url, store, folder = sys.argv[1:]
+registry = Registry(Database(url), Blobs(store))
+print("ready", flush=True)
+while True:
+    print(registry.add("proj-a", "churn", Path(folder)).number, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_whole_versions_alone(registry, database, database_url, blobs, saved_model, tmp_path):
+    told = 0
+    for turn in range(5):
+        arguments = [sys.executable, "-c", ADD, database_url, str(tmp_path / "blobs"), str(saved_model)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout.readline() == "ready\n"
+            if turn % 2:
+                told = int(writer.stdout.readline())
+            time.sleep(0.03 + 0.017 * turn)
+            os.kill(writer.pid, signal.SIGKILL)
+            told = max([told, *(int(line) for line in writer.stdout.read().splitlines())])
+    made, _ = registry.versions("proj-a", "churn", Page(limit=10_000, order="asc"))
+    numbers = [version.number for version in made]
+    assert numbers == list(range(1, len(made) + 1))
+    assert told <= len(made) == registry.model("proj-a", "churn").newest
+    for version in made:
+        assert all(blobs.check(blob.sha256) == blob for blob in version.files.values())
+
+
+def test_the_sweep_keeps_what_a_version_a_file_or_a_data_set_has(registry, database, blobs, saved_model):
+    version = registry.add("proj-a", "churn", saved_model)
+    file, dataset, loose = (blobs.put([content]) for content in (b"file", b"dataset", b"loose"))
+    with database.write() as connection:
+        row = {"id": "file-1", "project_id": "proj-a", "filename": "a", "purpose": "p", "bytes": 4, "created": 0}
+        connection.execute(files.insert().values(sha256=file.sha256, **row))
+        row = {"id": "ds-1", "project_id": "proj-a", "name": "a", "settings": {}, "description": {}, "created": 0}
+        connection.execute(datasets.insert().values(sha256=dataset.sha256, **row))
+        connection.execute(datasets.insert().values(**{**row, "id": "ds-2"}, sample="digits"))
+    assert sweep(database, blobs) == 0
+    assert sweep(database, blobs, older_than_s=-5) == 1
+    assert not blobs.exists(loose.sha256)
+    for blob in (file, dataset, *version.files.values()):
+        assert blobs.check(blob.sha256) == blob

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +21,11 @@ from aimass.store.names import check_alias, check_name, check_path
 from aimass.store.paging import Page, fetch
 from aimass.store.saved import files_of, read_signature
 from aimass.store.tables import aliases, models, versions
+from aimass.store.versions import RegisteredModel, Version, model_of, version_of
+
+__all__ = ["RegisteredModel", "Registry", "Version"]
 
 _HIGHEST = 2**31 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegisteredModel:
-    """A named model: its newest number, and where its aliases point."""
-
-    id: str
-    project: str
-    name: str
-    created: float
-    newest: int
-    aliases: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """One numbered version of a model. Everything but its aliases stays as it is for ever."""
-
-    id: str
-    project: str
-    model: str
-    number: int
-    created: float
-    files: dict[str, Blob]
-    bytes: int
-    signature: dict[str, Any]
-    card: dict[str, Any]
-    lineage: dict[str, Any]
-    aliases: tuple[str, ...] = ()
 
 
 class Registry:
@@ -160,7 +133,7 @@ class Registry:
         with self._database.read() as connection:
             rows, more = fetch(connection, select(models).where(models.c.project_id == project), models.c.id, page)
             named = _aliases(connection, [row.id for row in rows])
-        return [_model(row, named.get(row.id, {})) for row in rows], more
+        return [model_of(row, named.get(row.id, {})) for row in rows], more
 
     def model(self, project: str, name: str) -> RegisteredModel:
         """A model by its name.
@@ -170,7 +143,7 @@ class Registry:
         """
         with self._database.read() as connection:
             row = self._row(connection, project, name)
-            return _model(row, _aliases(connection, [row.id]).get(row.id, {}))
+            return model_of(row, _aliases(connection, [row.id]).get(row.id, {}))
 
     def versions(self, project: str, name: str, page: Page) -> tuple[list[Version], bool]:
         """One page of a model's versions, and whether there are more.
@@ -182,7 +155,7 @@ class Registry:
             model = self._row(connection, project, name)
             rows, more = fetch(connection, _versions().where(versions.c.model_id == model.id), versions.c.id, page)
             named = _aliases(connection, [model.id]).get(model.id, {})
-        return [_version(row, named) for row in rows], more
+        return [version_of(row, named) for row in rows], more
 
     def version(self, project: str, name: str, ref: int | str | None = None) -> Version:
         """One version of a model.
@@ -202,7 +175,7 @@ class Registry:
             row = _one(connection, model, number)
         if row is None:
             raise _unknown_version(model, named, ref)
-        return _version(row, named)
+        return version_of(row, named)
 
     def version_by_id(self, version_id: str) -> Version:
         """A version by its id, whoever it belongs to.
@@ -214,7 +187,7 @@ class Registry:
             row = connection.execute(_versions().where(versions.c.id == version_id)).one_or_none()
             if row is None:
                 raise NotFound(f"there is no version {version_id[:80]!r}")
-            return _version(row, _aliases(connection, [row.model_id]).get(row.model_id, {}))
+            return version_of(row, _aliases(connection, [row.model_id]).get(row.model_id, {}))
 
     def set_alias(self, project: str, name: str, alias: str, number: int) -> Version:
         """Point an alias at a version. Whoever looks meanwhile sees where it pointed, or where it points, and nothing between.
@@ -232,7 +205,7 @@ class Registry:
             fresh = {"number": number, "updated": time.time()}
             statement = self._database.insert(aliases).values(model_id=model.id, name=alias, **fresh)
             connection.execute(statement.on_conflict_do_update(index_elements=["model_id", "name"], set_=fresh))
-            return _version(row, _aliases(connection, [model.id])[model.id])
+            return version_of(row, _aliases(connection, [model.id])[model.id])
 
     def delete_alias(self, project: str, name: str, alias: str) -> None:
         """Take an alias away. The version stays.
@@ -312,23 +285,3 @@ def _aliases(connection: Connection, model_ids: list[str]) -> dict[str, dict[str
         for row in connection.execute(select(aliases).where(aliases.c.model_id.in_(model_ids)).order_by(aliases.c.name)):
             found.setdefault(row.model_id, {})[row.name] = row.number
     return found
-
-
-def _model(row: Row[Any], named: Mapping[str, int]) -> RegisteredModel:
-    return RegisteredModel(id=row.id, project=row.project_id, name=row.name, created=row.created, newest=row.newest, aliases=dict(named))
-
-
-def _version(row: Row[Any], named: Mapping[str, int]) -> Version:
-    return Version(
-        id=row.id,
-        project=row.project_id,
-        model=row.model,
-        number=row.number,
-        created=row.created,
-        files={path: Blob(about["sha256"], about["bytes"]) for path, about in row.files.items()},
-        bytes=row.bytes,
-        signature=row.signature,
-        card=row.card,
-        lineage=row.lineage,
-        aliases=tuple(alias for alias, number in named.items() if number == row.number),
-    )

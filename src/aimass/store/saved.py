@@ -24,6 +24,9 @@ def read_signature(folder: Path) -> dict[str, Any]:
         NotFound: it is no model's folder.
         DataError: a file of it is damaged, or newer than this release.
     """
+    for path in (folder / DESCRIPTION, folder / TENSORS):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise _odd(path)
     description = _read_description(folder)
     signature = description.get("signature")
     if not isinstance(signature, dict) or not _is_signature(signature):
@@ -44,12 +47,16 @@ def files_of(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise DataError(f"{path} is a link or no plain file; a model's folder holds plain files alone")
+            raise _odd(path)
         if path.is_file():
             found[path.relative_to(folder).as_posix()] = path
         if len(found) > _FILES:
             raise TooLarge(f"{folder} holds more than {_FILES} files; give the folder that Model.save wrote")
     return found
+
+
+def _odd(path: Path) -> DataError:
+    return DataError(f"{path} is a link or no plain file; a model's folder holds plain files alone")
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

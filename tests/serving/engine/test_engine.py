@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     """One for the tests that leave it as it was."""
-    engine = Engine(tmp_path_factory.mktemp("engine"))
+    engine = Engine(tmp_path_factory.mktemp("engine"), "--idle-s", "3600")
     try:
         yield engine.wait_ready()
     finally:

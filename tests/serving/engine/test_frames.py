@@ -1,18 +1,20 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aimass.core.errors import DataError, TooLarge
 from aimass.serving import frames
 from aimass.serving.frames import MAX_FRAME_BYTES, Ask, FrameReader, Reply, frame
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 IDS = st.integers(0, 2**63)
 ASKS = st.builds(Ask, IDS, st.sampled_from(["answer", "load", "unload", "stats"]), st.text(max_size=40), st.text(max_size=8), IDS)
 REPLIES = st.builds(Reply, IDS, st.integers(100, 599), IDS, IDS, IDS, IDS, IDS)
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(ASKS, st.binary(max_size=300)), max_size=6), st.data())
 def test_frames_come_out_whole_however_the_bytes_are_split(sent, data):
     stream = b"".join(frame(header, body) for header, body in sent)
@@ -24,6 +26,7 @@ def test_frames_come_out_whole_however_the_bytes_are_split(sent, data):
     assert reader.waiting_bytes == 0
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(REPLIES, st.binary(max_size=40)), max_size=3))
 def test_frames_come_out_whole_byte_by_byte(sent):
     reader, found = FrameReader(Reply), []
@@ -32,6 +35,7 @@ def test_frames_come_out_whole_byte_by_byte(sent):
     assert found == sent
 
 
+@UNHURRIED
 @given(st.binary(min_size=1, max_size=200))
 def test_any_bytes_are_frames_unfinished_or_refused(noise):
     reader = FrameReader(Ask)

@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving.engine import models
 from serving.engine.asking import as_json, infer, loaded
@@ -71,7 +71,7 @@ def test_one_tensor_of_numbers_of_every_type(datatype, name):
         assert outputs(reply)["probability"]["data"] == expected
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_columns_of_any_type_and_form_are_encoded_as_the_encoder_does(data):
     inputs, binary, columns = [], b"", {}
@@ -218,7 +218,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(list(COLUMNS)), st.sampled_from(["data", "shape", "datatype", "name", "parameters"]), JSON, st.binary(max_size=9))
 def test_whatever_a_field_holds_is_answered_or_refused_and_never_an_accident(name, field, value, binary):
     assert infer(SERVED, change(name, **{field: value}), binary)[0] in (200, 400, 413, 422)

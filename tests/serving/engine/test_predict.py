@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving.engine import models
 from serving.engine.asking import loaded, predict, together
@@ -79,7 +79,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(JSON, st.fixed_dictionaries({"instances": JSON}), st.fixed_dictionaries({"instances": st.lists(JSON)})))
 def test_any_json_is_answered_or_refused_and_never_an_accident(value):
     status, reply = together(SERVED, [json.dumps(value).encode()])[0]
@@ -87,7 +87,7 @@ def test_any_json_is_answered_or_refused_and_never_an_accident(value):
     assert ("predictions" in reply) == (status == 200)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused(body):
     assert together(SERVED, [body])[0][0] in (400, 422)

@@ -3,7 +3,7 @@ import json
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving.engine import models
 
@@ -51,7 +51,7 @@ def reference(encoder, rows):
     return [(array.dtype, array.shape, array.tobytes()) for array in (found.numbers, found.categories)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ROW, min_size=1, max_size=5), st.sampled_from([MIXED, SENTINEL]), st.booleans(), st.randoms(use_true_random=False))
 def test_any_rows_are_encoded_to_the_bit_as_the_encoder_does(rows, encoder, as_lists, random):
     shuffled = [dict(random.sample(sorted(row.items()), len(row))) for row in rows]
@@ -59,7 +59,7 @@ def test_any_rows_are_encoded_to_the_bit_as_the_encoder_does(rows, encoder, as_l
     assert arrays_of(encoder, json.dumps({"instances": given_rows}).encode()) == reference(encoder, rows)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(PLAIN, min_size=1, max_size=5), st.booleans())
 def test_plain_numbers_are_encoded_to_the_bit_as_the_encoder_does(rows, as_lists):
     given_rows = [[row[name] for name in NUMERIC.features] for row in rows] if as_lists else rows

@@ -60,31 +60,28 @@ def _show(version: Version, model: Model) -> None:
         "takes": f"{len(inputs)} columns: " + _short([entry["name"] for entry in inputs]),
         "answers": f"{signature.get('target')}: {signature.get('task')}",
         "classes": _short([str(name) for name in signature.get("classes") or []]),
-        "comes from": ", ".join(f"{name} {value}" for name, value in version.lineage.items() if isinstance(value, str | int)),
+        "comes from": ", ".join(str(version.lineage[name]) for name in ("file", "dataset", "job") if version.lineage.get(name)),
     }
     for name, value in facts.items():
         if value:
-            typer.echo(f"{name:<12}{value}")
+            typer.echo(f"{name:<14}{value}")
     for name, value in _card(version.card).items():
-        typer.echo(f"  {name:<18}{value}")
-    typer.echo(f"{'next':<12}aimass deploy {version.model}   or   aimass models download {version.model} FOLDER")
+        typer.echo(f"{name:<14}{value}")
+    typer.echo(f"{'next':<14}aimass deploy {version.model}   or   aimass models download {version.model} FOLDER")
 
 
 def _card(card: dict[str, Any]) -> dict[str, str]:
-    """The entries of a card that fit a line."""
-    lines = {}
-    for name, value in card.items():
-        if isinstance(value, dict):
-            plain = {key: inner for key, inner in value.items() if isinstance(inner, int | float) and not isinstance(inner, bool)}
-            if plain and len(plain) == len(value):
-                lines[name] = figures(plain)
-            else:
-                texts = [f"{key} {inner}" for key, inner in value.items() if isinstance(inner, str | int | float)]
-                lines[name] = _short(texts)
-        elif isinstance(value, list):
-            continue
-        elif value is not None:
-            lines[name] = figures({"": value}).strip() if isinstance(value, float) else str(value)
+    """What a card says that a person looks for; `--json` has all of it."""
+    config, data, metrics = (card.get(name) or {} for name in ("config", "data", "metrics"))
+    rows = ", ".join(f"{count:,} {part}" for part, count in (data.get("rows") or {}).items())
+    names = [str((config.get(name) or {}).get("name", "")) for name in ("model", "strategy", "optimizer")]
+    lines = {
+        "trained with": ", ".join([*filter(None, names), *([f"{config['workers']} workers"] if "workers" in config else [])]),
+        "rows": rows,
+        "validation": figures(metrics.get("validation") or {}),
+        "test": figures(metrics.get("test") or {}),
+        "took": f"{card['duration_s']:.1f} s" if card.get("duration_s") else "",
+    }
     return {name: text for name, text in lines.items() if text}
 
 

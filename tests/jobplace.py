@@ -1,10 +1,13 @@
 """What tests of jobs work with: a database with a project, stores, data sets, and services of jobs on them."""
 
+import sys
 import time
+from pathlib import Path
 
 from aimass.billing import prices
 from aimass.core.ids import new_id
 from aimass.data import describe
+from aimass.service.jobs.folder import JobFolder
 from aimass.service.jobs.limits import Limits
 from aimass.service.jobs.service import Jobs
 from aimass.store import tables
@@ -13,6 +16,7 @@ from aimass.store.database import Database
 from aimass.store.registry import Registry
 
 ENDED = ("succeeded", "failed", "cancelled")
+LONG = {"epochs": 100_000, "checkpoint": {"every": 0.2}}
 LIMITS = Limits(cpus=4, memory_bytes=16 * 10**9)
 
 
@@ -20,14 +24,15 @@ class Place:
     """What jobs need, and a few words for tests."""
 
     def __init__(self, url, home):
-        self.url, self.home = url, home
+        self.url, self.home = url, Path(home)
         self.database = Database.open(url)
         prices.ensure(self.database)
-        self.blobs = Blobs(str(home / "blobs"))
+        self.blobs = Blobs(str(self.home / "blobs"))
         self.registry = Registry(self.database, self.blobs)
         self.project = "proj-one"
         with self.database.write() as connection:
-            connection.execute(tables.projects.insert().values(id=self.project, name="one", created=time.time()))
+            project = {"id": self.project, "name": "one", "created": time.time()}
+            connection.execute(self.database.insert(tables.projects).values(project).on_conflict_do_nothing())
 
     def sample(self, name="iris", **settings):
         """A data set of a sample."""
@@ -78,3 +83,40 @@ def ended(jobs, project, job, timeout_s=90.0):
         return found if found["status"] in ENDED else None
 
     return wait_for(has_ended, timeout_s)
+
+
+def types(jobs, place, job):
+    """The kinds of a job's events."""
+    return [event["type"] for event in jobs.events(place.project, job, limit=1000)["data"]]
+
+
+def has_trained(jobs, place, job):
+    """Wait until a job has a checkpoint."""
+    return wait_for(lambda: "checkpoint" in types(jobs, place, job))
+
+
+def driver_of(place, job, but=None):
+    """Wait for a job's driver, another than `but`."""
+
+    def found():
+        folder = JobFolder(place.home / "jobs" / job)
+        holder = folder.holder() if folder.is_held() else None
+        return holder.process if holder is not None and (but is None or holder.process != but) else None
+
+    return wait_for(found)
+
+
+def main(url, home, label):
+    """A service of jobs in a process of its own. It says when it has begun, and leaves when its input ends."""
+    place = Place(url, home)
+    jobs = place.jobs(label)
+    jobs.start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    jobs.close()
+    place.database.close()
+    print("torch" if "torch" in sys.modules else "light", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import Any
 
 from aimass.core.errors import storage_errors
 from aimass.core.files import write_json
+from aimass.service.jobs import process
 from aimass.service.jobs.identity import Identity
 
 _TAIL_BYTES = 8192
@@ -93,6 +95,12 @@ class JobFolder:
             return True
         return False
 
+    def end_holder(self) -> None:
+        """Kill the driver that holds it, if one does on this machine."""
+        holder = self.holder() if self.is_held() else None
+        if holder is not None and holder.process.is_here:
+            process.kill(holder.process.pid, holder.process.started)
+
     def run(self) -> Path | None:
         """The folder of the job's run."""
         found = sorted(path.parent for path in (self.path / "runs").glob("*/run.json"))
@@ -113,6 +121,12 @@ class JobFolder:
         except FileNotFoundError:
             lines = []
         return "\n".join(lines[-_LOG_LINES:])
+
+    def thin(self) -> None:
+        """Keep the logs and the events of a job that has succeeded; what it was trained on and what it made are in the store."""
+        run = self.run()
+        for part in (self.path / "data", *((run / "checkpoints", run / "model") if run else ())):
+            shutil.rmtree(part, ignore_errors=True)
 
     # -------------------------------------------------------------------------------------------------- the driver's side
 

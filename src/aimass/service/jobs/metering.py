@@ -20,6 +20,7 @@ class Meter:
     Args:
         epoch_started: where its intervals are counted from, in Unix seconds.
         workers: how many are charged; a job that trains in the driver has one.
+        reservation: what was put aside for them.
     """
 
     job: str
@@ -28,6 +29,7 @@ class Meter:
     epoch: int
     epoch_started: float
     workers: int
+    reservation: str | None = None
 
     def charge(self, since: float, until: float, *, last: bool = False) -> tuple[list[Usage], float]:
         """The events of a stretch of time, and up to when they reach.
@@ -67,6 +69,7 @@ class Meter:
                 model=self.model,
                 quantity=quantity,
                 unit="worker-ms",
+                reservation=self.reservation,
                 data={"job": self.job, "epoch": self.epoch, "interval": interval, "worker": worker},
             )
             for worker in range(self.workers)

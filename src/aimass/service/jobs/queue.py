@@ -119,6 +119,12 @@ class Queue:
             with self.database.write() as connection:
                 connection.execute(update(tables.jobs).where(*mine).values(owner=None, lease_until=None))
 
+    def is_run_here(self, job: str) -> bool:
+        """Whether a job's driver belongs on this machine."""
+        with self.database.read() as connection:
+            row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job)).one_or_none()
+        return row is not None and row.state == RUNNING and _is_here(row)
+
     def _holding(self, epoch: int) -> dict[str, Any]:
         return {"owner": self.owner, "epoch": epoch, "lease_until": time.time() + LEASE_S}
 

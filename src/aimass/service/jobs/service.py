@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from aimass.core.errors import AimassError
 from aimass.service.jobs import process, requests
 from aimass.service.jobs.folder import JobFolder
 from aimass.service.jobs.identity import Identity
@@ -171,7 +172,16 @@ class Jobs:
             asked = True
             time.sleep(0.05)
 
+    def _sweep(self) -> None:
+        """End drivers that nobody waits for: their jobs have ended, or run on another machine."""
+        for path in (self.home / "jobs").glob("job-*"):
+            folder = JobFolder(path)
+            if folder.is_held() and not self._queue.is_run_here(path.name):
+                folder.end_holder()
+
     def _schedule(self) -> None:
+        with contextlib.suppress(AimassError, OSError):
+            self._sweep()
         renewed = 0.0
         while not self._leave.is_set():
             try:

@@ -1,0 +1,215 @@
+"""Drivers and services that die, leave, and come back."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import jobplace
+import psutil
+import pytest
+from jobplace import ENDED, LONG, driver_of, ended, has_trained, types, wait_for
+from processes import is_running
+
+from aimass.core.events import read_events
+from aimass.store import tables
+
+
+@contextmanager
+def service(place, label="other"):
+    """A service of jobs in a process of its own."""
+    environment = {**os.environ, "DATABASE_PASSWORD": "secret", "AWS_SECRET_ACCESS_KEY": "secret", "AIMASS_DATABASE_URL": place.url}
+    process = subprocess.Popen(
+        [sys.executable, jobplace.__file__, place.url, str(place.home), label],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def kill(driver):
+    os.kill(driver.pid, signal.SIGKILL)
+    wait_for(lambda: not is_running(driver.pid))
+
+
+def check_once(place, jobs, job, model="iris"):
+    """The job ended once, with one version, its events have no hole, and no time is charged twice."""
+    found = ended(jobs, place.project, job)
+    assert found["status"] == "succeeded", found["error"]
+    with place.database.read() as connection:
+        versions = [row for row in connection.execute(tables.versions.select()) if row.lineage["job"] == job]
+        rows = connection.execute(
+            tables.job_events.select().where(tables.job_events.c.job_id == job).order_by(tables.job_events.c.seq)
+        ).all()
+    assert len(versions) == 1
+    assert [row.seq for row in rows] == list(range(len(rows)))
+    assert [row.type for row in rows if row.type in ENDED] == ["succeeded"]
+    (run,) = {row.run for row in rows if row.run}
+    told = list(read_events(place.home / "jobs" / job / "runs" / run / "events.jsonl"))
+    assert [(row.type, row.time) for row in rows if row.run] == [(event.type, event.time) for event in told]
+    return found
+
+
+def charged_s(place, job):
+    return sum(event.quantity for event in place.usage() if event.id.startswith(f"train:{job}:")) / 1000
+
+
+def test_a_killed_driver_is_followed_by_another(place, jobs):
+    job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "workers": 1, "epochs": 400})["id"]
+    has_trained(jobs, place, job)
+    first = driver_of(place, job)
+    kill(first)
+    second = driver_of(place, job, but=first)
+    assert second != first
+    found = check_once(place, jobs, job)
+    assert found["metrics"]["epochs"] == 400
+    assert types(jobs, place, job).count("restarted") == 1
+    assert len({event.id.split(":")[2] for event in place.usage()}) == 2
+
+
+def test_a_driver_that_dies_before_its_first_checkpoint_begins_again(place, jobs):
+    job = jobs.create(place.project, dataset=place.sample(), config={"epochs": 150, "checkpoint": {"every": 1000}})["id"]
+    wait_for(lambda: "run_started" in types(jobs, place, job))
+    kill(driver_of(place, job))
+    check_once(place, jobs, job)
+
+
+def test_a_driver_that_keeps_dying_fails_the_job(place, jobs):
+    job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "checkpoint": {"every": 1000}})["id"]
+    driver = None
+    for _ in range(3):
+        driver = driver_of(place, job, but=driver)
+        with (place.home / "jobs" / job / "driver.log").open("a") as log:
+            log.write("the last words\n")
+        kill(driver)
+    found = ended(jobs, place.project, job)
+    assert (found["status"], found["error"]["code"]) == ("failed", "driver_died")
+    assert "died 3 times in a row (killed by signal 9)" in found["error"]["message"]
+    assert "the last words" in found["error"]["message"]
+
+
+def test_a_driver_lives_through_the_death_of_its_service(place):
+    jobs = place.jobs()
+    with service(place) as process:
+        job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "epochs": 1500})["id"]
+        has_trained(jobs, place, job)
+        driver = driver_of(place, job)
+        environment = Path(f"/proc/{driver.pid}/environ").read_text()
+        process.kill()
+        process.wait()
+    assert "secret" not in environment
+    assert place.url not in environment
+    epoch = jobs.get(place.project, job)["epoch"]
+    jobs.start()
+    try:
+        wait_for(lambda: jobs.get(place.project, job)["epoch"] == epoch + 1)
+        assert driver_of(place, job) == driver
+        check_once(place, jobs, job)
+        assert "restarted" not in types(jobs, place, job)
+    finally:
+        jobs.close(stop_drivers=True)
+
+
+def test_a_service_that_leaves_lets_go_at_once(place):
+    jobs = place.jobs()
+    with service(place) as process:
+        job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
+        has_trained(jobs, place, job)
+        driver = driver_of(place, job)
+        process.stdin.close()
+        assert process.stdout.read() == "light\n"
+        process.wait()
+        assert place.row(job).owner is None
+        assert is_running(driver.pid)
+        process.stdin = open(os.devnull)  # noqa: SIM115 - closed with the process
+    jobs.start()
+    try:
+        wait_for(lambda: place.row(job).owner == jobs.owner)
+        jobs.cancel(place.project, job)
+        assert ended(jobs, place.project, job)["status"] == "cancelled"
+    finally:
+        jobs.close(stop_drivers=True)
+
+
+def test_drivers_that_are_stopped_with_their_service_go_on_with_the_next(place):
+    first = place.jobs()
+    first.start()
+    job = first.create(place.project, dataset=place.sample(), config={**LONG, "epochs": 300})["id"]
+    has_trained(first, place, job)
+    driver = driver_of(place, job)
+    first.close(stop_drivers=True)
+    assert not is_running(driver.pid)
+    assert first.get(place.project, job)["status"] == "queued"
+    second = place.jobs("b")
+    second.start()
+    try:
+        check_once(place, second, job)
+    finally:
+        second.close(stop_drivers=True)
+
+
+def test_the_time_in_which_nobody_worked_is_not_charged(place):
+    jobs = place.jobs()
+    with service(place) as process:
+        job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
+        has_trained(jobs, place, job)
+        process.kill()
+        process.wait()
+    driver = driver_of(place, job)
+    lived_s = time.time() - driver.started
+    kill(driver)
+    time.sleep(3)
+    jobs.cancel(place.project, job)
+    jobs.start()
+    try:
+        assert ended(jobs, place.project, job)["status"] == "cancelled"
+    finally:
+        jobs.close(stop_drivers=True)
+    assert lived_s - 1.5 < charged_s(place, job) < lived_s + 1.5
+
+
+def test_a_runner_whose_lease_is_gone_writes_nothing_more(place, jobs):
+    job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "epochs": 200})["id"]
+    has_trained(jobs, place, job)
+    driver = driver_of(place, job)
+    here = place.row(job).driver["host"]
+    with place.database.write() as connection:
+        values = {
+            "owner": "another",
+            "epoch": 77,
+            "lease_until": time.time() + 1000,
+            "driver": {"host": "elsewhere", "boot": "x", "epoch": 77},
+        }
+        connection.execute(tables.jobs.update().where(tables.jobs.c.id == job).values(**values))
+    wait_for(lambda: not is_running(driver.pid))  # it belongs to nobody on this machine
+    assert here != "elsewhere"
+    row = place.row(job)
+    assert (row.state, row.owner, row.epoch, row.version_id) == ("running", "another", 77, None)
+    with place.database.write() as connection:  # and when that machine is lost, the job begins again here
+        connection.execute(tables.jobs.update().where(tables.jobs.c.id == job).values(lease_until=time.time() - 1))
+    assert ended(jobs, place.project, job)["status"] == "succeeded"
+    assert place.row(job).epoch > 77
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_driver_leaves_no_process_behind(place, jobs, workers):
+    job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "workers": workers}, cpus=1)["id"]
+    has_trained(jobs, place, job)
+    driver = driver_of(place, job)
+    below = psutil.Process(driver.pid).children(recursive=True)
+    assert len(below) >= workers
+    jobs.cancel(place.project, job)
+    assert ended(jobs, place.project, job)["status"] == "cancelled"
+    wait_for(lambda: not any(is_running(process.pid) for process in below))

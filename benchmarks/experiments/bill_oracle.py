@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import json
 import os
 import random
@@ -47,6 +48,7 @@ POINTS = ("admit", "log", "send", "post", "commit", "random")
 CONNECTIONS = 8
 OPEN, CAPPED = "proj-open", "proj-capped"
 LIMIT_MICRO = 25  # for each request that is made: a little more than half of what the capped project wants
+_PR_SET_PDEATHSIG = 1
 _LONGEST_LIFE_S = 1.5  # of a gateway that is killed at random; it takes a part of that to start
 _LONGEST_PAUSE_S = 0.008  # of a connection between two requests
 _PASSES = {"admit": 200, "log": 200, "send": 200, "post": 3, "commit": 3}  # a gateway dies at one of so many passes of its point
@@ -139,6 +141,7 @@ def kill_while_posting(suicide: Suicide) -> None:
 
 async def gateway(url: str, home: Path, address: Path, suicide: Suicide) -> None:
     """Answer lines `id project rows` by `id ok` or `id refused`, after the record."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     meter = Meter(Database(url), home)
     meter.start()
 

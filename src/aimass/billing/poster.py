@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 from sqlalchemy import Connection, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from aimass.billing import ledger, reservations
 from aimass.billing.record import Charge, Closed, Credit, Damaged, Record, Sent, UsageLog, read_log
@@ -109,7 +110,7 @@ class Poster:
                     try:
                         self.post(incarnation, ended=True)
                         adopted.append(incarnation)
-                    except AimassError as error:  # the others are adopted all the same
+                    except (AimassError, SQLAlchemyError) as error:  # the others are adopted all the same
                         _log.warning("the usage log %s is adopted later: %s", incarnation, error)
         return adopted
 

@@ -14,6 +14,7 @@ from serving.engine.models import numeric
 from aimass.billing.meter import Meter
 from aimass.core.errors import NotFound, Unauthorized
 from aimass.serving.gateway import Gateway
+from aimass.serving.one_write import OneWriteProtocol
 from aimass.serving.ports import Caller, Target
 from aimass.serving.scheduler_center import SchedulerCenter
 from aimass.store.database import Database
@@ -107,7 +108,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         self.center = self._make()
         self.gateway = Gateway(rest, self.names, self.meter, self.center, **self._options)
-        config = uvicorn.Config(self.gateway, log_level="error", access_log=False, http="httptools", lifespan="off")
+        config = uvicorn.Config(self.gateway, log_level="error", access_log=False, http=OneWriteProtocol, lifespan="off")
         self._server = uvicorn.Server(config)
         await self.center.start()
         try:

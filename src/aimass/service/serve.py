@@ -18,6 +18,7 @@ import uvicorn
 from aimass.core.errors import AimassError, UsageError
 from aimass.service.logs import close_log, open_log
 from aimass.service.settings import ServiceSettings
+from aimass.serving.one_write import OneWriteProtocol
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
@@ -105,7 +106,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=OneWriteProtocol,
                 ws="none",
                 lifespan="on",
                 access_log=False,

@@ -19,6 +19,7 @@ the database.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -107,12 +108,12 @@ class Gateway:
                 if _is_gone(receive):
                     raise ClientGone("the client went before its answer was there")
                 ticket = await self._charge(caller, target, rows, request_id, reply.compute_us)
-                gone = True
                 try:
                     await self._send(send, 200, [], body, request_id, reply.json_length)
-                    gone = _is_gone(receive)
-                finally:
-                    (self._meter.credit if gone else self._meter.sent)(ticket)
+                except BaseException:
+                    self._meter.credit(ticket)
+                    raise
+                asyncio.get_running_loop().call_soon(self._settle, ticket, receive)  # the turn's end hands over what was written in it
             else:
                 await self._send(send, status, [], body, request_id)
         except ClientGone as error:
@@ -169,6 +170,10 @@ class Gateway:
         for start in range(0, len(body), _PIECE_BYTES):
             piece, last = body[start : start + _PIECE_BYTES], start + _PIECE_BYTES >= len(body)
             await send({"type": "http.response.body", "body": piece, "more_body": not last})
+
+    def _settle(self, ticket: int, receive: Receive) -> None:
+        """Step 9."""
+        (self._meter.credit if _is_gone(receive) else self._meter.sent)(ticket)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         """The client's own id where it is sane, else a new one, cheaply: a counter behind a stem of time and chance."""

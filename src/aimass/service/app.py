@@ -51,7 +51,9 @@ def rest(platform: Platform) -> FastAPI:
         finally:
             await platform.shut()
 
-    app = FastAPI(title="AI Mass", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="AI Mass", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.platform = platform
     errors.install(app)
     for found in sorted(pkgutil.iter_modules(routes.__path__), key=lambda module: module.name):

@@ -35,7 +35,7 @@ class Counters:
     >>> counters = Counters()
     >>> counters.of("proj-1", "churn").add(200, 3, 0.002)
     >>> {metric.name: metric.samples[0].value for metric in counters.metrics()}["aimass_rows"]
-    3.0
+    3
     """
 
     def __init__(self) -> None:

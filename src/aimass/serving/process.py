@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from aimass.core.errors import Unavailable, storage_errors
 from aimass.serving.link import EngineLink
 
 START_LIMIT_S = 60.0
+_LONGEST_SOCKET_PATH = 107
 _LEAVE_LIMIT_S = 1.0
 _LOG_BYTES_KEPT = 1 << 20
 
@@ -37,8 +41,7 @@ class EngineProcess:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             keep = "ab" if not self._log.exists() or self._log.stat().st_size < _LOG_BYTES_KEPT else "wb"
             log = self._log.open(keep)
-        self._folder = Path(tempfile.mkdtemp(prefix="aimass-engine-"))
-        self._socket = self._folder / "socket"
+        self._socket, self._folder = _place(self._log.parent)
         command = [sys.executable, "-m", "aimass.serving.engine", "--socket", str(self._socket), "--threads", str(threads)]
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         with log:
@@ -102,5 +105,23 @@ class EngineProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._socket.unlink(missing_ok=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         return code
+
+
+def _place(folder: Path) -> tuple[Path, Path | None]:
+    """Where an engine listens: in our folder, or where that path is too long for a socket, in a temporary one, which is given too."""
+    if len(os.fsencode(folder)) <= _LONGEST_SOCKET_PATH - 30:
+        _sweep(folder)
+        return folder / f"{os.getpid()}-{secrets.token_hex(4)}.sock", None
+    apart = Path(tempfile.mkdtemp(prefix="aimass-engine-"))
+    return apart / "engine.sock", apart
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the sockets of services that were killed."""
+    for left in folder.glob("*-*.sock"):
+        if not psutil.pid_exists(int(left.name.partition("-")[0])):
+            left.unlink(missing_ok=True)

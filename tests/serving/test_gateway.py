@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 
 import httpx
@@ -238,3 +239,16 @@ def _head(length):
         f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\nauthorization: {HEADERS['authorization']}\r\n"
         f"content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     ).encode()
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_long_answer_is_credited(gateway, client, bill):
+    body = json.dumps({"instances": [[1, 1, 1]] * 10000}).encode()
+    with socket.socket() as leaver:
+        leaver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        leaver.connect(("127.0.0.1", gateway.port))
+        leaver.sendall(_head(len(body)) + body)
+        until(lambda: len(bill.charges) == 1)
+        leaver.recv(100)
+        leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it leaves at once, and says so
+    until(lambda: bill.marks)
+    assert bill.marks == [("credit", 1)]

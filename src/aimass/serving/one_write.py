@@ -11,6 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_LONG_BYTES = 65536
+
 
 class OneWrite:
     """A transport that writes once a turn of the loop; all else is the transport's below.
@@ -25,6 +27,10 @@ class OneWrite:
 
     def write(self, data: bytes) -> None:
         """Keep data for the end of the turn."""
+        if len(data) > _LONG_BYTES:  # so that flow control sees it: whoever reads slowly, or leaves, is noticed
+            self._flush()
+            self._below.write(data)
+            return
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)

@@ -1,10 +1,14 @@
 """What tests of jobs work with: a database with a project, stores, data sets, and services of jobs on them."""
 
+import os
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from aimass.billing import prices
+from aimass.core.events import read_events
 from aimass.core.ids import new_id
 from aimass.data import describe
 from aimass.service.jobs.folder import JobFolder
@@ -104,6 +108,49 @@ def driver_of(place, job, but=None):
         return holder.process if holder is not None and (but is None or holder.process != but) else None
 
     return wait_for(found)
+
+
+@contextmanager
+def service(place, label="other"):
+    """A service of jobs in a process of its own."""
+    environment = {**os.environ, "DATABASE_PASSWORD": "secret", "AWS_SECRET_ACCESS_KEY": "secret", "AIMASS_DATABASE_URL": place.url}
+    process = subprocess.Popen(
+        [sys.executable, __file__, place.url, str(place.home), label],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def check_once(place, jobs, job, model="iris"):
+    """The job ended once, with one version, its events have no hole, and no time is charged twice."""
+    found = ended(jobs, place.project, job)
+    assert found["status"] == "succeeded", found["error"]
+    with place.database.read() as connection:
+        versions = [row for row in connection.execute(tables.versions.select()) if row.lineage["job"] == job]
+        rows = connection.execute(
+            tables.job_events.select().where(tables.job_events.c.job_id == job).order_by(tables.job_events.c.seq)
+        ).all()
+    assert len(versions) == 1
+    assert [row.seq for row in rows] == list(range(len(rows)))
+    assert [row.type for row in rows if row.type in ENDED] == ["succeeded"]
+    (run,) = {row.run for row in rows if row.run}
+    told = list(read_events(place.home / "jobs" / job / "runs" / run / "events.jsonl"))
+    assert [(row.type, row.time) for row in rows if row.run] == [(event.type, event.time) for event in told]
+    return found
+
+
+def charged_s(place, job):
+    return sum(event.quantity for event in place.usage() if event.id.startswith(f"train:{job}:")) / 1000
 
 
 def main(url, home, label):

@@ -2,68 +2,20 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-import jobplace
 import psutil
 import pytest
-from jobplace import ENDED, LONG, driver_of, ended, has_trained, types, wait_for
+from jobplace import LONG, charged_s, check_once, driver_of, ended, has_trained, service, types, wait_for
 from processes import is_running
 
-from aimass.core.events import read_events
 from aimass.store import tables
-
-
-@contextmanager
-def service(place, label="other"):
-    """A service of jobs in a process of its own."""
-    environment = {**os.environ, "DATABASE_PASSWORD": "secret", "AWS_SECRET_ACCESS_KEY": "secret", "AIMASS_DATABASE_URL": place.url}
-    process = subprocess.Popen(
-        [sys.executable, jobplace.__file__, place.url, str(place.home), label],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
 
 
 def kill(driver):
     os.kill(driver.pid, signal.SIGKILL)
     wait_for(lambda: not is_running(driver.pid))
-
-
-def check_once(place, jobs, job, model="iris"):
-    """The job ended once, with one version, its events have no hole, and no time is charged twice."""
-    found = ended(jobs, place.project, job)
-    assert found["status"] == "succeeded", found["error"]
-    with place.database.read() as connection:
-        versions = [row for row in connection.execute(tables.versions.select()) if row.lineage["job"] == job]
-        rows = connection.execute(
-            tables.job_events.select().where(tables.job_events.c.job_id == job).order_by(tables.job_events.c.seq)
-        ).all()
-    assert len(versions) == 1
-    assert [row.seq for row in rows] == list(range(len(rows)))
-    assert [row.type for row in rows if row.type in ENDED] == ["succeeded"]
-    (run,) = {row.run for row in rows if row.run}
-    told = list(read_events(place.home / "jobs" / job / "runs" / run / "events.jsonl"))
-    assert [(row.type, row.time) for row in rows if row.run] == [(event.type, event.time) for event in told]
-    return found
-
-
-def charged_s(place, job):
-    return sum(event.quantity for event in place.usage() if event.id.startswith(f"train:{job}:")) / 1000
 
 
 def test_a_killed_driver_is_followed_by_another(place, jobs):
@@ -128,12 +80,9 @@ def test_a_service_that_leaves_lets_go_at_once(place):
         job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
         has_trained(jobs, place, job)
         driver = driver_of(place, job)
-        process.stdin.close()
-        assert process.stdout.read() == "light\n"
-        process.wait()
+        assert process.communicate("")[0] == "light\n"
         assert place.row(job).owner is None
         assert is_running(driver.pid)
-        process.stdin = open(os.devnull)  # noqa: SIM115 - closed with the process
     jobs.start()
     try:
         wait_for(lambda: place.row(job).owner == jobs.owner)

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
 _RENEW_S = LEASE_S / 4
-_PAUSE_S = 3.0
+_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 _LEAVING_S = 20.0
 
 
@@ -52,6 +52,7 @@ class Jobs:
         self._rooms = Rooms(database=database, blobs=blobs, registry=registry, home=self.home)
         self._runners: dict[str, threading.Thread] = {}
         self._paused: dict[str, float] = {}
+        self._failures: dict[str, int] = {}  # how often a job could not be carried on; it waits longer each time
         self._wake, self._leave, self._stop_runners = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -219,9 +220,11 @@ class Jobs:
         """Run a runner. Where something outside of the job fails, the job is given back, and taken up again a little later."""
         try:
             runner.run()
+            self._failures.pop(runner.row.id, None)
         except Exception:
             logger.exception("job %s could not be carried on; it is tried again", runner.row.id)
-            self._paused[runner.row.id] = time.monotonic() + _PAUSE_S
+            self._paused[runner.row.id] = time.monotonic() + min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** self._failures.get(runner.row.id, 0))
+            self._failures[runner.row.id] = self._failures.get(runner.row.id, 0) + 1
             with contextlib.suppress(Exception):
                 self._queue.release([runner.row.id])
         self._wake.set()

@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.installed  ## install, train on handwritten digits with two asynchronous workers, plot and predict
+demo: $(VENV)/.installed  ## install, then from an upload to an invoice on a service of its own
 	$(BIN)/aimass demo
 
 test: $(VENV)/.installed-dev  ## every test that needs no GPU
@@ -41,7 +41,7 @@ soak: $(VENV)/.installed-dev  ## kill workers KILLS=200 times at chosen and rand
 	@touch $@
 
 bench: .venv-bench/.installed  ## measure speed against the peers, in one run each
-	cd benchmarks && for script in parameter_server launch overhead; do ../.venv-bench/bin/python $$script.py || exit 1; done
+	cd benchmarks && for script in parameter_server launch overhead serving service; do ../.venv-bench/bin/python $$script.py || exit 1; done
 
 docs: $(VENV)/.installed-dev  ## check that every link and every Python example in the documents works
 	$(BIN)/python -m pytest -q tests/test_documents.py -n 0

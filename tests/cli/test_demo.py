@@ -1,32 +1,71 @@
 import json
+import re
+import signal
 from pathlib import Path
 
-import aimass as library
+import httpx
+import pytest
+from services import processes_of
+
 from aimass.cli.demo import picture
+from aimass.data.samples import read_sample
 
 
-def test_the_demo_tells_the_whole_story(start, home):
+def left_of(folder):
+    modules = ("aimass.service.jobs.driver", "aimass.serving.engine")
+    return [process for module in modules for process in processes_of(Path(folder).resolve(), module)]
+
+
+@pytest.mark.timeout(240)
+def test_the_demo_tells_the_whole_story_and_leaves(start, home):
     process = start("demo", "--out", "shown")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=220)
     assert process.returncode == 0, err
-    assert Path("shown/curve.png").read_bytes().startswith(b"\x89PNG")
-    accuracy = library.load("shown/model").evaluate(library.data.load("digits").test)["accuracy"]
-    assert accuracy >= 0.95
-    assert f"accuracy {accuracy:.4g}" in out
-    answers, truth = [line.split()[-10:] for line in out.splitlines() if "the next 10 answers" in line or "the truth" in line]
-    assert sum(answer == true for answer, true in zip(answers, truth, strict=True)) >= 8
+    right = int(re.search(r"(\d+) of 1,000 answers are right", out)[1])
+    assert right >= 930
+    assert re.search(r"^prediction +digits +1,000 +1,000 +row +0\.10$", out, re.MULTILINE)
+    assert re.search(r"^total +1,00\d +0\.1\d+$", out, re.MULTILINE)
     assert "2 of 2 workers" in err
+    address = re.search(r"http://127\.0\.0\.1:\d+/docs", out)[0]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address)
+    assert left_of("shown") == []
 
 
+@pytest.mark.timeout(240)
+def test_the_demo_stays_until_it_is_interrupted(start, home):
+    process = start("demo", "--out", "shown", "--workers", "0", "--stay")
+    lines = iter(process.stdout.readline, "")
+    assert any("stays up until Ctrl-C" in line for line in lines)
+    [url] = {json.loads(Path("shown/home/credentials.json").read_text())["url"]}
+    assert httpx.get(f"{url}/health/ready").status_code == 200
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "nothing of it runs any more" in out
+    assert left_of("shown") == []
+
+
+@pytest.mark.timeout(240)
 def test_the_demo_for_programs(aimass):
     found = json.loads(aimass("demo", "--workers", "0", "--json").out)
-    assert (found["state"], found["plot"], len(found["predictions"])) == ("succeeded", "demo-output/curve.png", 10)
+    assert found["requests"] == 1000
+    assert found["accuracy"] >= 0.93
+    assert found["invoice"]["subtotal_micro"] == sum(line["amount_micro"] for line in found["invoice"]["lines"])
+
+
+def test_a_folder_that_is_of_no_demo_stays_as_it_is(aimass, tmp_path):
+    other = tmp_path / "mine" / "home"
+    other.mkdir(parents=True)
+    (other / "letter.txt").write_text("dear")
+    ended = aimass("demo", "--out", str(tmp_path / "mine"))
+    assert (ended.status, (other / "letter.txt").read_text()) == (2, "dear")
+    assert "is of no demo" in ended.err
 
 
 def test_a_digit_in_letters():
-    rows = library.data.load("digits").test
-    pixels = rows.table.slice(0, 1).to_pylist()[0]
-    lines = picture(rows, 0).splitlines()
+    pixels = read_sample("digits").table.slice(0, 1).to_pylist()[0]
+    lines = picture(pixels).splitlines()
     assert len(lines) == 8
     for row, line in enumerate(lines):
         for column in range(8):

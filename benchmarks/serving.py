@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import msgspec
 import psutil
-from _measure import arguments, interleave, median, show, timed
+from _measure import arguments, die_with_parent, interleave, median, show, timed
 
 from aimass.serving.frames import Ask, FrameReader, Reply, frame
 
@@ -57,7 +57,9 @@ class Peer:
     def __init__(self, name: str, command: list[str], port: int | None = None, home: Path | None = None) -> None:
         self.name, self.key = name, _KEY
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "AIMASS_HOME": str(home or "")}
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE if home else subprocess.DEVNULL, env=environment, cwd=HERE)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE if home else subprocess.DEVNULL, env=environment, cwd=HERE, preexec_fn=die_with_parent
+        )
         self.url = f"http://127.0.0.1:{port}"
         if home is not None:
             assert self._process.stdout is not None

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 from databases import database_url  # noqa: F401 - a fixture
-from served import error_of, running, until, upload
+from served import ROW, error_of, publish, running, until, upload
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,24 @@ def test_two_services_on_one_database_share_keys_and_revocations(tmp_path, datab
             with one.client() as admin:
                 admin.delete(f"/v1/keys/{here.key_id}").raise_for_status()
             assert until(lambda: there.get("/v1/files").status_code, 401)
+
+
+def test_deployments_and_streams_on_two_services_and_one_that_leaves(tmp_path, model_folder):
+    shared = {"database_url": f"sqlite:///{tmp_path}/shared.db", "store_url": str(tmp_path / "blobs")}
+    with (
+        running(tmp_path / "one", **shared) as one,
+        running(tmp_path / "two", **shared) as two,
+        one.new_client() as here,
+        two.client(here.key) as there,
+    ):
+        publish(here, model_folder)
+        here.post("/v1/deployments", json={"model": "iris"}).raise_for_status()
+        ask = {"instances": [ROW]}
+        assert until(lambda: there.post("/v1/models/iris:predict", json=ask).status_code, 200, limit_s=60)
+        made = here.post("/v1/datasets", json={"sample": "digits"}).raise_for_status().json()
+        job = here.post("/v1/training/jobs", json={"dataset": made["id"], "config": {"epochs": 2000}}).raise_for_status().json()
+        with there.stream("GET", f"/v1/training/jobs/{job['id']}/events", params={"stream": "true"}) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            assert two.stop() == 0
+        here.post(f"/v1/training/jobs/{job['id']}/cancel").raise_for_status()
+        assert until(lambda: here.get(f"/v1/training/jobs/{job['id']}").json()["status"], "cancelled", limit_s=60)

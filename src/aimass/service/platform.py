@@ -23,6 +23,7 @@ from aimass.service.jobs.limits import Limits
 from aimass.service.jobs.service import Jobs
 from aimass.service.once import Answers
 from aimass.service.settings import ServiceSettings
+from aimass.service.sweeping import Sweeper
 from aimass.serving.scheduler_center import SchedulerCenter
 from aimass.store.blobs import Blobs
 from aimass.store.database import Database
@@ -62,6 +63,7 @@ class Platform:
         limits = Limits(cpus=settings.cpus, memory_bytes=settings.memory)
         self.jobs = Jobs(self.database, self.blobs, self.registry, settings.home, limits, self.service_id)
         self.answers = Answers(self.database)
+        self.sweeper = Sweeper(self.database, self.blobs)
         self.history = EngineHistory(self.database, self.service_id)
         self.center = SchedulerCenter(
             home=settings.home, num_engines=settings.engines, budget_bytes=settings.engine_memory, tell=self.history.tell
@@ -81,6 +83,7 @@ class Platform:
         self.changes.start()
         self.history.start()
         self.jobs.start()
+        self.sweeper.start()
 
     async def open(self) -> None:
         """What lives on the event loop."""

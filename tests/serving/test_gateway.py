@@ -227,7 +227,7 @@ def test_tritons_client_infers(gateway, client, binary):
         tensor = http.InferInput("input", [2, 3], "FP32")
         tensor.set_data_from_numpy(np.ones((2, 3), dtype=np.float32), binary_data=binary)
         outputs = [http.InferRequestedOutput("probability", binary_data=binary)]
-        result = triton.infer("small", [tensor], outputs=outputs, headers=HEADERS)
+        result = triton.infer("small", [tensor], outputs=outputs, headers=dict(HEADERS))  # it writes into them
     finally:
         triton.close()
     wanted = client.post(PREDICT, json={"instances": [[1, 1, 1]] * 2}).json()["predictions"]

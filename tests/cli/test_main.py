@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-HEAVY = ("torch", "pyarrow", "pydantic", "sklearn", "numpy", "matplotlib", "pandas")
+HEAVY = ("torch", "pyarrow", "pydantic", "sklearn", "numpy", "matplotlib", "pandas", "httpx", "sqlalchemy", "fastapi", "uvicorn", "msgspec")
+COMMANDS = ("train", "predict", "evaluate", "data", "runs", "demo", "up", "login", "files", "datasets", "jobs", "models", "deploy")
+COMMANDS += ("deployments", "engines", "usage", "keys", "projects")
 
 
 @pytest.mark.parametrize("command", ["--help", ""])
@@ -24,7 +26,7 @@ def test_help_names_every_command(aimass):
     for arguments in ([], ["--help"], ["-h"]):
         outcome = aimass(*arguments)
         assert outcome.status == 0
-        assert [name for name in ("train", "predict", "evaluate", "data", "runs", "demo") if f" {name} " not in outcome.out] == []
+        assert [name for name in COMMANDS if f" {name} " not in outcome.out] == []
 
 
 def test_a_noun_without_a_verb_shows_its_help_once(aimass):

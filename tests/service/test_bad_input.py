@@ -59,7 +59,9 @@ def kept(service):
     return sorted(str(path) for path in (service.home / "blobs").rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("path", ["/v1/files", "/v1/datasets", "/v1/models/x:predict", "/v2/models/x/infer", "/v1/registry/models/x/versions"])
+@pytest.mark.parametrize(
+    "path", ["/v1/files", "/v1/datasets", "/v1/models/x:predict", "/v2/models/x/infer", "/v1/registry/models/x/versions"]
+)
 def test_a_length_beyond_the_limit_is_refused_at_once(narrow, path):
     with Wire(narrow) as wire:
         kind = "multipart/form-data; boundary=b" if "files" in path or "registry" in path else "application/json"

@@ -170,6 +170,12 @@ def test_a_prediction_that_may_have_been_charged_is_not_sent_again(app, use, how
     assert len(app.seen) == 1
 
 
+def test_a_prediction_whose_answer_was_lost_says_that_it_may_be_charged(app, use):
+    app.will(Drop)
+    with pytest.raises(Unavailable, match="It may have been answered and charged: with an idempotency_key"):
+        use(predict)
+
+
 @pytest.mark.parametrize("how", [Drop, Answer({"predictions": []}, cut=4), error(502, "bad_gateway")])
 def test_a_prediction_with_a_key_of_its_own_is(app, use, how):
     app.will(how, Answer({"predictions": [{"prediction": 1}]}))

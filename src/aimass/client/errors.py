@@ -39,17 +39,22 @@ def error_named(code: str | None, message: str) -> AimassError:
     return error
 
 
-def no_answer(url: str, error: httpx.RequestError, limit_s: float | None) -> AimassError:
-    """What to say when no answer came at all."""
+def no_answer(url: str, error: httpx.RequestError, limit_s: float | None, *, is_repeatable: bool = True) -> AimassError:
+    """What to say when no answer came at all.
+
+    Args:
+        is_repeatable: whether asking again does nothing twice.
+    """
     import httpx
 
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         why = "" if _is_refused(error) else f" ({_reason(error)})"
         return Unavailable(f"no service answers at {url}{why}; start one with `aimass up`, or log in elsewhere with `aimass login`")
+    doubt = "" if is_repeatable else ". It may have been answered and charged: with an idempotency_key it can be asked again safely"
     if isinstance(error, httpx.TimeoutException):
         within = f" within {limit_s:g} s" if limit_s else " in time"
-        return Unavailable(f"{url} did not answer{within}; it may be busy: ask again, or give the client a longer timeout_s")
-    return Unavailable(f"the connection to {url} broke before the answer was whole ({_reason(error)}); ask again")
+        return Unavailable(f"{url} did not answer{within}; it may be busy: ask again, or give the client a longer timeout_s{doubt}")
+    return Unavailable(f"the connection to {url} broke before the answer was whole ({_reason(error)}); ask again{doubt}")
 
 
 def _class_for(code: object, status: int) -> type[AimassError]:

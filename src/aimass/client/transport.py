@@ -81,7 +81,8 @@ class Wire:
     def _pause(self, retries: Retries, request: Request, attempt: int, error: httpx.RequestError) -> float:
         pause_s = retries.after_error(request, attempt, error)
         if pause_s is None:
-            raise no_answer(self.address.url, error, request.limit_s or self.limit_s) from error
+            limit_s = request.limit_s or self.limit_s
+            raise no_answer(self.address.url, error, limit_s, is_repeatable=request.is_repeatable) from error
         return pause_s
 
     def pause_after_answer(self, request: Request, attempt: int, response: httpx.Response) -> float:

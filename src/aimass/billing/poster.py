@@ -79,7 +79,7 @@ class Poster:
             connection.execute(tables.usage_logs.insert().values(**row, owner=owner))
 
     def post(self, incarnation: str, *, ended: bool = False) -> int:
-        """Post what a log holds beyond its position.
+        """Post what a log holds now beyond its position; what is added meanwhile is for the next call.
 
         Args:
             ended: its writer is gone: nothing will be added to it.
@@ -90,10 +90,17 @@ class Poster:
         Raises:
             StorageError: the log or the database does not answer; nothing is lost, and it can be posted later.
         """
-        posted = 0
-        while (more := self._post_batch(incarnation, ended)) is not None:
+        posted, until = 0, None if ended else self._written(incarnation)
+        while (more := self._post_batch(incarnation, until)) is not None:
             posted += more
         return posted
+
+    def _written(self, incarnation: str) -> int:
+        """The bytes that a log holds now."""
+        row = tables.usage_logs.c
+        with self._database.read() as connection:
+            found = connection.execute(select(row.path, row.closed).where(row.incarnation == incarnation)).one()
+        return 0 if found.closed is not None else _size(self._find(found.path))
 
     def adopt(self) -> list[str]:
         """Post and close the logs whose writers are gone.
@@ -132,15 +139,15 @@ class Poster:
             self.post(log.incarnation)
         self.adopt()
 
-    def _post_batch(self, incarnation: str, ended: bool) -> int | None:
-        """Post the next records in one transaction; None when there are none."""
+    def _post_batch(self, incarnation: str, until: int | None) -> int | None:
+        """Post the next records in one transaction; None when the log is posted up to `until`, or all of it where its writer is gone."""
         row = tables.usage_logs.c
         with self._database.read() as connection:
             found = connection.execute(select(tables.usage_logs).where(row.incarnation == incarnation)).one()
         if found.closed is not None:
             return None
-        path = self._find(found.path)
-        if _size(path) <= found.position and not ended:
+        path, ended = self._find(found.path), until is None
+        if until is not None and until <= found.position:
             return None
         batch = _Batch(incarnation, dict(found.unmarked), position=found.position)
         for record, position in read_log(path, found.position):

@@ -84,6 +84,7 @@ class Gateway:
         self._rest, self._directory, self._meter, self._center = rest_app, directory, meter, center
         self._paths, self._bodies, self._counters = Paths(), Bodies(max_body, body_limit_s), Counters()
         self._id_stem, self._id_count = "", 0
+        self._answered: list[tuple[int, Receive]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -113,7 +114,7 @@ class Gateway:
                 except BaseException:
                     self._meter.credit(ticket)
                     raise
-                asyncio.get_running_loop().call_soon(self._settle, ticket, receive)  # the turn's end hands over what was written in it
+                self._settle_soon(ticket, receive)
             else:
                 await self._send(send, status, [], body, request_id)
         except ClientGone as error:
@@ -171,9 +172,16 @@ class Gateway:
             piece, last = body[start : start + _PIECE_BYTES], start + _PIECE_BYTES >= len(body)
             await send({"type": "http.response.body", "body": piece, "more_body": not last})
 
-    def _settle(self, ticket: int, receive: Receive) -> None:
-        """Step 9."""
-        (self._meter.credit if _is_gone(receive) else self._meter.sent)(ticket)
+    def _settle_soon(self, ticket: int, receive: Receive) -> None:
+        """Step 9, at the turn's end, which hands over what was written in it: one call for all that were answered in the turn."""
+        self._answered.append((ticket, receive))
+        if len(self._answered) == 1:
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        answered, self._answered = self._answered, []
+        for ticket, receive in answered:
+            (self._meter.credit if _is_gone(receive) else self._meter.sent)(ticket)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         """The client's own id where it is sane, else a new one, cheaply: a counter behind a stem of time and chance."""

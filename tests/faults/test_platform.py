@@ -11,7 +11,8 @@ import pytest
 from services import Service, end_drivers, processes_of, wait_until
 
 OPERATIONS = int(os.environ.get("AIMASS_SOAK_OPERATIONS", "100"))
-NUM_CLIENTS = 3
+NUM_CLIENTS, MOST_JOBS = 3, 12
+KILLS = {"service": 2, "job": 2, "engine": 3}
 ENDED = ("succeeded", "failed", "cancelled")
 ROW = {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}
 
@@ -22,7 +23,8 @@ class Clients:
     def __init__(self, service, dataset, seed):
         self.service, self.dataset = service, dataset
         self.lock = threading.Lock()
-        self.left = OPERATIONS
+        self.done = 0
+        self.killed = []
         self.chance = random.Random(seed)
         self.files, self.jobs, self.keys, self.revoked, self.aliases = {}, [], [], [], {}
         self.asked, self.answered, self.codes = [], [], {}
@@ -32,15 +34,18 @@ class Clients:
         with httpx.Client(base_url=self.service.url, headers=self.service.headers, timeout=30) as http:
             while True:
                 with self.lock:
-                    if not self.left:
+                    if self.done >= OPERATIONS and (self.has_seen_enough() or self.done >= 10 * OPERATIONS):
                         return
-                    self.left -= 1
-                    turn = self.left
+                    self.done += 1
+                    turn = self.done
                     operation = self.chance.choice(operations)
                 try:
                     operation(http, f"{number}-{turn}")
                 except httpx.TransportError:
                     time.sleep(0.3)  # the service is being killed or started; the operation counts as tried
+
+    def has_seen_enough(self):
+        return all(self.killed.count(victim) >= least for victim, least in KILLS.items())
 
     def note(self, response):
         with self.lock:
@@ -55,6 +60,8 @@ class Clients:
             self.files[response.json()["id"]] = content
 
     def job(self, http, name):
+        if len(self.jobs) >= MOST_JOBS:
+            return
         body = {"dataset": self.dataset, "model": "other", "config": {"epochs": 3, "workers": self.chance.choice([0, 1])}}
         response = http.post("/v1/training/jobs", json=body)
         if self.note(response):
@@ -89,7 +96,7 @@ class Clients:
 
 
 def kill_at_random(service, done, chance, killed):
-    while not done.wait(chance.uniform(0.3, 1.5)):
+    while not done.wait(chance.uniform(0.05, 0.8)):
         victim = chance.choice(["service", "job", "job", "engine", "engine"])
         if victim == "service":
             service.kill()
@@ -119,7 +126,7 @@ def all_of(http, path, **query):
 def test_nothing_acknowledged_is_lost_and_the_bill_is_right(own_home):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
-    chance, killed = random.Random(seed), []
+    chance = random.Random(seed)
     service = Service(home=own_home).start()
     try:
         with httpx.Client(base_url=service.url, headers=service.headers, timeout=60) as http:
@@ -131,21 +138,21 @@ def test_nothing_acknowledged_is_lost_and_the_bill_is_right(own_home):
             http.post("/v1/deployments", json={"model": "iris"}).raise_for_status()
         clients, done = Clients(service, dataset, seed), threading.Event()
         workers = [threading.Thread(target=clients.work, args=(number,)) for number in range(NUM_CLIENTS)]
-        killer = threading.Thread(target=kill_at_random, args=(service, done, chance, killed))
+        killer = threading.Thread(target=kill_at_random, args=(service, done, chance, clients.killed))
         for thread in [*workers, killer]:
             thread.start()
         for worker in workers:
             worker.join()
         done.set()
         killer.join()
-        check(service, clients, killed)
+        check(service, clients)
     finally:
         service.stop()
         end_drivers(own_home)
 
 
-def check(service, clients, killed):
-    assert {"service", "engine"} <= set(killed), killed
+def check(service, clients):
+    assert clients.has_seen_enough(), clients.killed
     with httpx.Client(base_url=service.url, headers=service.headers, timeout=60) as http:
         for name, content in clients.files.items():
             assert http.get(f"/v1/files/{name}/content").content == content
@@ -166,7 +173,8 @@ def check_jobs(http, clients):
 
     jobs = wait_until(all_ended, limit_s=240, every_s=0.5)
     assert set(clients.jobs) <= set(jobs)
-    assert {jobs[name]["status"] for name in clients.jobs} <= {"succeeded"}
+    unexplained = [jobs[name]["error"] for name in clients.jobs if jobs[name]["status"] != "succeeded"]
+    assert all(error["code"] == "driver_died" for error in unexplained), unexplained  # killed three times before it got anywhere
     results = [job["result"]["version"] for job in jobs.values() if job["model"] == "other" and job["result"]]
     versions = all_of(http, "/v1/registry/models/other/versions") if results else []
     assert sorted(results) == sorted(version["version"] for version in versions) == list(range(1, len(results) + 1))
@@ -182,17 +190,17 @@ def check_jobs(http, clients):
 def check_bill(http, clients):
     def settled():
         events = all_of(http, "/v1/usage/events", item="prediction")
-        charged = [event["request_id"] for event in events]
+        charged = [event["request"] for event in events]
         return events if set(clients.answered) <= set(charged) else None
 
     events = wait_until(settled, limit_s=60, every_s=0.5)
-    charged = [event["request_id"] for event in events]
+    charged = [event["request"] for event in events]
     assert len(charged) == len(set(charged)), "a request was charged twice"
     assert set(charged) <= set(clients.asked)
-    doubtful = {event["request_id"] for event in events if event["in_doubt"]}
+    doubtful = {event["request"] for event in events if event["in_doubt"]}
     unexplained = set(charged) - set(clients.answered) - doubtful
     assert not unexplained, unexplained
     invoice = http.get("/v1/invoices").raise_for_status().json()
     line = next(line for line in invoice["lines"] if line["item"] == "prediction")
     assert line["amount_micro"] == sum(event["amount_micro"] for event in events)
-    assert invoice["total_micro"] == sum(line["amount_micro"] for line in invoice["lines"])
+    assert invoice["subtotal_micro"] == sum(line["amount_micro"] for line in invoice["lines"])

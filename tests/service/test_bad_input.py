@@ -266,3 +266,29 @@ def test_others_go_on_while_one_sends_rubbish(service, admin, member):
         stop.set()
         thread.join()
     assert problems == []
+
+
+def test_a_request_that_broke_off_leaves_its_idempotency_key_free(service):
+    body = json.dumps({"sample": "iris", "name": "whole"})
+    sent = {"content_type": "application/json", "idempotency_key": "broke-off", "content_length": len(body)}
+    with Wire(service) as wire:
+        wire.head("POST", "/v1/datasets", service, **sent)
+        wire.say(body[:10])
+    with service.client() as client:
+        answer = client.post("/v1/datasets", content=body, headers={"idempotency-key": "broke-off", "content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/datasets", "/v1/files", "/v1/registry/models/m/versions"])
+def test_a_body_held_for_its_idempotency_key_is_bounded(narrow, path):
+    with narrow.client() as client:
+        answer = client.post(path, content=b" " * 300_000, headers={"idempotency-key": "large", "content-type": "application/json"})
+    assert error_of(answer, 413)["code"] == "too_large"
+
+
+def test_a_body_held_for_its_idempotency_key_has_to_end(narrow):
+    with Wire(narrow) as wire:
+        wire.head("POST", "/v1/datasets", narrow, content_type="application/json", idempotency_key="slow", content_length=100)
+        wire.say("{")
+        status, error, _ = wire.answer()
+    assert (status, error["code"]) == (408, "request_timeout")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -93,12 +93,11 @@ class _Passage:
         scope.setdefault("state", {})["request_id"] = self.id
         self.status: int | None = None
         self._size_bytes, self._all_read, self._streams = 0, False, False
-        self._limit_bytes: int = settings.max_upload if self._is_upload(scope) else settings.max_body
+        self._limit_bytes: int = settings.max_upload if self._is_upload(scope["path"]) else settings.max_body
 
-    @staticmethod
-    def _is_upload(scope: MutableMapping[str, Any]) -> bool:
-        path: str = scope["path"]
-        return path == "/v1/files" or (path.startswith("/v1/registry/") and path.endswith("/versions"))
+    def _is_upload(self, path: str) -> bool:
+        """Whether the body goes to the store as it arrives; any other is held in memory."""
+        return is_form(self.headers) and (path == "/v1/files" or (path.startswith("/v1/registry/") and path.endswith("/versions")))
 
     async def receive(self) -> Message:
         """The next part of the body, within the limits of size and time; afterwards the news that the client or the service leaves."""
@@ -160,6 +159,15 @@ class _Passage:
                         return
         except TimeoutError:
             return
+
+
+def is_form(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request brings a form.
+
+    >>> is_form({b"content-type": b"Multipart/Form-Data; boundary=x"})
+    True
+    """
+    return headers.get(b"content-type", b"").lower().startswith(b"multipart/")
 
 
 def _too_large(limit_bytes: int) -> HTTPException:

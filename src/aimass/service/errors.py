@@ -43,6 +43,12 @@ def answer(error: AimassError) -> JSONResponse:
     return JSONResponse(error_body(error.http_status, str(error), error.code, error.param), error.http_status, headers)
 
 
+def refusal(error: HTTPException) -> JSONResponse:
+    """What was refused before the routes saw it, as a response."""
+    status = error.status_code
+    return JSONResponse(error_body(status, str(error.detail), _CODES.get(status, "http_error")), status, error.headers)
+
+
 def install(app: FastAPI) -> None:
     """Let every error of an app have the one shape."""
     app.add_exception_handler(AimassError, _ours)

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from aimass.core.errors import AimassError, Conflict, UsageError
 from aimass.service import errors
 from aimass.service.auth import Keys
-from aimass.service.door import App, Message, Receive, Send
+from aimass.service.door import App, Message, Receive, Send, is_form
 from aimass.service.uploads import Received
 from aimass.store.database import Database
 from aimass.store.tables import idempotency
@@ -184,11 +186,16 @@ class Once:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        body = await _whole_body(receive)
         try:
+            body = await _whole_body(receive)
             key = key_of(headers) or ""
             claim = claim_of(self._keys.caller(headers).project, key, scope["path"].encode(), scope["query_string"], body)
             stored = await asyncio.to_thread(self._answers.claim, claim)
+        except ClientDisconnect:  # what came is not the request, and nobody waits for an answer
+            return
+        except HTTPException as error:
+            await errors.refusal(error)(scope, receive, send)
+            return
         except AimassError as error:
             await errors.answer(error)(scope, receive, send)
             return
@@ -217,7 +224,11 @@ class Once:
             status = sent[0]["status"]
             answer = b"".join(message.get("body", b"") for message in sent[1:])
         finally:
-            await asyncio.to_thread(self._answers.settle, claim, status, _without_secret(scope["path"], answer))
+            try:
+                await asyncio.to_thread(self._answers.settle, claim, status, _without_secret(scope["path"], answer))
+            except AimassError as error:
+                await errors.answer(error)(scope, receive, send)
+                sent.clear()
         for message in sent:
             await send(message)
 
@@ -226,8 +237,7 @@ def _is_for_once(scope: MutableMapping[str, Any]) -> bool:
     if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/v1/"):
         return False
     headers = dict(scope["headers"])
-    is_form = headers.get(b"content-type", b"").startswith(b"multipart/")
-    return HEADER in headers and not is_form and not scope["path"].endswith(":predict")
+    return HEADER in headers and not is_form(headers) and not scope["path"].endswith(":predict")
 
 
 async def _whole_body(receive: Receive) -> bytes:
@@ -235,7 +245,7 @@ async def _whole_body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return b"".join(parts)
+            raise ClientDisconnect
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)

@@ -71,7 +71,7 @@ class Changes:
             try:
                 self.look()
                 failing = False
-            except AimassError as error:  # the database is away: what is in memory goes on to hold
+            except Exception as error:  # noqa: BLE001 - the database is away: what is in memory goes on to hold, and this goes on to look
                 if not failing:
-                    _log.warning("changes cannot be read: %s", error)
+                    _log.warning("changes cannot be read: %s", error, exc_info=not isinstance(error, AimassError))
                 failing = True

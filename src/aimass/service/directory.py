@@ -1,7 +1,7 @@
 """Which model version a name means: the deployments, from memory, each with its files in a folder.
 
 `Changes` calls `read` when a deployment has changed; a thread of the directory's own fetches files that are not here yet, so that a large
-model from a far store holds up nobody.
+model from a far store holds up nobody. What could not be fetched is tried again, for a store may be away for a while.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from aimass.store.database import Database
 from aimass.store.registry import Registry, Version
 from aimass.store.tables import deployments
 
+_AGAIN_S = 15.0
 _log = logging.getLogger("aimass.service")
 
 
@@ -33,16 +34,18 @@ class Directory:
         registry: where their versions are.
         keys: who calls.
         cache: the folder for the versions' files.
+        again_s: after which pause files that could not be fetched are tried again.
     """
 
-    def __init__(self, database: Database, registry: Registry, keys: Keys, cache: Path) -> None:
-        self._database, self._registry, self._cache = database, registry, cache
+    def __init__(self, database: Database, registry: Registry, keys: Keys, cache: Path, again_s: float = _AGAIN_S) -> None:
+        self._database, self._registry, self._cache, self._again_s = database, registry, cache, again_s
         self.caller = keys.caller
         self._targets: dict[tuple[str, str], Target] = {}
         self._awaited: dict[tuple[str, str], Row[Any]] = {}
         self._made_of: dict[tuple[str, str], tuple[str, float]] = {}
         self._versions: dict[str, tuple[Version, Path]] = {}
         self._failures: dict[str, str] = {}
+        self._reading = threading.Lock()
         self._to_fetch: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -104,8 +107,12 @@ class Directory:
 
     def read(self) -> None:
         """Take the deployments into memory. One that has not changed keeps its target."""
-        with self._database.read() as connection:
-            rows = connection.execute(select(deployments)).all()
+        with self._reading:  # so that nobody puts what was read before over what was read after
+            with self._database.read() as connection:
+                rows = connection.execute(select(deployments)).all()
+            self._take(rows)
+
+    def _take(self, rows: Sequence[Row[Any]]) -> None:
         targets: dict[tuple[str, str], Target] = {}
         awaited: dict[tuple[str, str], Row[Any]] = {}
         made_of: dict[tuple[str, str], tuple[str, float]] = {}
@@ -116,8 +123,9 @@ class Directory:
             elif row.version_id in self._versions:
                 targets[place] = self.make_target(self._versions[row.version_id][0], row.name, row.settings)
             else:
+                if place not in self._awaited or self._awaited[place].version_id != row.version_id:
+                    self._to_fetch.put(row.version_id)
                 awaited[place] = row
-                self._to_fetch.put(row.version_id)
             made_of[place] = made
         self._targets, self._awaited, self._made_of = targets, awaited, made_of
 
@@ -133,14 +141,32 @@ class Directory:
             self._thread.join()
 
     def _fetch(self) -> None:
-        while (version_id := self._to_fetch.get()) is not None:
+        while True:
+            try:
+                version_id = self._to_fetch.get(timeout=self._again_s)
+            except queue.Empty:
+                for version_id in {row.version_id for row in self._awaited.values()}:
+                    self._to_fetch.put(version_id)
+                continue
+            if version_id is None:
+                return
             try:
                 if version_id not in self._versions:
                     self.prepare(self._registry.version_by_id(version_id))
-                self.read()
-            except AimassError as error:
+                with self._reading:
+                    self._arrived(version_id)
+            except Exception as error:  # noqa: BLE001 - the others are to be fetched all the same
+                if self._failures.get(version_id) != str(error):
+                    _log.error("version %s cannot be fetched: %s", version_id, error)
                 self.failed(version_id, str(error))
-                _log.error("version %s cannot be fetched: %s", version_id, error)
+
+    def _arrived(self, version_id: str) -> None:
+        """Let the deployments that awaited a version answer."""
+        found = {place: row for place, row in self._awaited.items() if row.version_id == version_id}
+        version = self._versions[version_id][0]
+        made = {place: self.make_target(version, row.name, row.settings) for place, row in found.items()}
+        self._targets = {**self._targets, **made}
+        self._awaited = {place: row for place, row in self._awaited.items() if place not in found}
 
     def _missing(self, project: str, name: str) -> AimassError:
         row = self._awaited.get((project, name))

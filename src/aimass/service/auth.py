@@ -17,7 +17,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from sqlalchemy import Connection, Row, select, update
 
-from aimass.core.errors import Forbidden, NotFound, Unauthorized
+from aimass.core.errors import AimassError, Forbidden, NotFound, Unauthorized
 from aimass.core.ids import new_id
 from aimass.service.changes import bump
 from aimass.serving.ports import Caller
@@ -178,6 +178,15 @@ def _as_admin(caller: Caller) -> Caller:
     if caller.role != "admin":
         raise Forbidden(f"this needs a key with the role 'admin'; the one given is {caller.role!r}")
     return caller
+
+
+def is_good(request: Request) -> bool:
+    """Whether the key that a request came with is still good, for answers that go on for long."""
+    try:
+        request.app.state.platform.keys.caller(dict(request.scope["headers"]))
+    except AimassError:
+        return False
+    return True
 
 
 def admin_of(request: Request) -> Caller:

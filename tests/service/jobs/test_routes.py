@@ -113,3 +113,17 @@ def test_jobs_that_are_not_there(client):
     for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("POST", "/resume")):
         assert client.request(method, f"/v1/training/jobs/job-none{path}").status_code == 404
     assert client.get("/v1/training/jobs/job-none/events?stream=true").status_code == 404
+
+
+def test_a_stream_ends_with_its_key(client):
+    job = create(client, config={"epochs": 100_000})["id"]
+    made = client.post("/v1/keys", json={"name": "for a while"}).raise_for_status().json()
+    headers = {"authorization": f"Bearer {made['key']}", "accept": "text/event-stream"}
+    with client.stream("GET", f"/v1/training/jobs/{job}/events", headers=headers) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        client.delete(f"/v1/keys/{made['id']}").raise_for_status()
+        began = time.monotonic()
+        for _ in lines:
+            assert time.monotonic() - began < 5
+    client.post(f"/v1/training/jobs/{job}/cancel").raise_for_status()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from aimass.core.errors import UsageError
-from aimass.service.auth import Member
+from aimass.service.auth import Member, is_good
 from aimass.service.jobs.requests import LONGEST
 from aimass.service.jobs.service import Jobs
 from aimass.service.shapes import NAME, Asked, Here, ListOf, Paging, failures, new_router
@@ -149,15 +149,21 @@ async def events(
         return await run_in_threadpool(jobs.events, caller.project, job, after, limit)
     begin = max(after, _seq(last_event_id))
     first = await run_in_threadpool(jobs.events_after, caller.project, job, begin)  # a job that is not there is a 404
-    return StreamingResponse(_follow(jobs, caller.project, job, begin, first), media_type=_STREAM, headers={"cache-control": "no-store"})
+    told = _follow(jobs, caller.project, job, begin, first, lambda: is_good(request))
+    return StreamingResponse(told, media_type=_STREAM, headers={"cache-control": "no-store"})
 
 
 async def _follow(
-    jobs: Jobs, project: str, job: str, after: int, found: tuple[list[dict[str, Any]], dict[str, Any] | None]
+    jobs: Jobs,
+    project: str,
+    job: str,
+    after: int,
+    found: tuple[list[dict[str, Any]], dict[str, Any] | None],
+    may_go_on: Callable[[], bool],
 ) -> AsyncIterator[str]:
-    """The events as server-sent events. It looks again and again, and ends with its client, or with the job."""
+    """The events as server-sent events. It looks again and again, and ends with its client, with the job, or with the client's key."""
     silent_s = 0.0
-    while True:
+    while may_go_on():
         events, ended = found
         for event in events:
             after, silent_s = event["seq"], 0.0

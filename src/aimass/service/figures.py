@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -17,14 +18,28 @@ if TYPE_CHECKING:
     from aimass.serving.gateway import Gateway
 
 
-def figures(platform: Platform, gateway: Gateway) -> CollectorRegistry:
-    """The registry that `/metrics` writes out. Everything is looked up when it is asked."""
-    registry = CollectorRegistry()
-    for collect in (gateway.metrics, lambda: _engines(platform), lambda: _jobs(platform)):
-        registry.register(_Asked(collect))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    return registry
+@dataclass(frozen=True)
+class Figures:
+    """The registries that `/metrics` writes out. Everything is looked up when it is asked.
+
+    Args:
+        here: of what the event loop has in memory.
+        kept: of what the database has, which may take its time; not for the event loop.
+    """
+
+    here: CollectorRegistry
+    kept: CollectorRegistry
+
+
+def figures(platform: Platform, gateway: Gateway) -> Figures:
+    """What there is to tell of a platform."""
+    here, kept = CollectorRegistry(), CollectorRegistry()
+    for collect in (gateway.metrics, lambda: _engines(platform)):
+        here.register(_Asked(collect))
+    ProcessCollector(registry=here)
+    PlatformCollector(registry=here)
+    kept.register(_Asked(lambda: _jobs(platform)))
+    return Figures(here, kept)
 
 
 class _Asked(Collector):

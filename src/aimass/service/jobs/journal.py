@@ -35,7 +35,16 @@ class Tail:
         self._position, self._skip = 0, known
 
     def read(self) -> list[Envelope]:
-        """The new events, some megabytes at most. A line that is not whole yet waits."""
+        """The new events, some megabytes at most; none where there are none. A line that is not whole yet waits."""
+        while lines := self._lines():
+            raw = [json.loads(line) for line in lines]
+            fresh = [event for event in raw if event["seq"] >= self._skip]
+            if fresh:
+                return [Envelope(**{name: event[name] for name in ("run", "seq", "time", "type", "data", "v")}) for event in fresh]
+        return []
+
+    def _lines(self) -> list[bytes]:
+        """The next whole lines."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._position)
@@ -44,9 +53,7 @@ class Tail:
             return []
         whole = chunk[: chunk.rfind(b"\n") + 1]
         self._position += len(whole)
-        raw = [json.loads(line) for line in whole.splitlines()]
-        fresh = [event for event in raw if event["seq"] >= self._skip]
-        return [Envelope(**{name: event[name] for name in ("run", "seq", "time", "type", "data", "v")}) for event in fresh]
+        return whole.splitlines()
 
 
 def count(connection: Connection, job: str, run: str) -> int:

@@ -1,8 +1,12 @@
 """What a job does where its project has a budget."""
 
+import time
+
 from jobplace import LONG, ended, has_trained
 
 from aimass.billing import budgets, ledger
+from aimass.service.jobs.funds import Funds
+from aimass.service.jobs.metering import Meter
 from aimass.store import tables
 
 INTERVAL_MICRO = 1000  # ten seconds of a worker at $0.36 an hour
@@ -44,3 +48,16 @@ def test_a_job_stops_at_a_checkpoint_where_the_budget_ends(place, jobs, monkeypa
     assert ended(jobs, place.project, job)["status"] == "succeeded"
     events = jobs.events(place.project, job, limit=1000)["data"]
     assert [event["data"]["resumed_at_step"] for event in events if event["type"] == "run_started"] == [None, step]
+
+
+def test_two_intervals_are_put_aside_however_long_nobody_charged(place):
+    give(place, 1000 * INTERVAL_MICRO)
+    funds, since = Funds("job-1", place.project, 1), time.time()
+    meter = {"job": "job-1", "project": place.project, "model": "m", "epoch": 1, "epoch_started": since, "workers": 1}
+    with place.database.write() as connection:
+        funds.begin(connection, since)
+        for later_s in (10, 6000, 10, 30):
+            usage, since = Meter(**meter, reservation=funds.reservation).charge(since, since + later_s)
+            ledger.post(connection, usage)
+            funds.renew(connection, usage, since)
+            assert [row.amount_micro for row in connection.execute(tables.reservations.select())] == [2 * INTERVAL_MICRO]

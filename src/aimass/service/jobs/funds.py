@@ -1,7 +1,8 @@
 """What a job puts aside of its project's budget, so that what it computes can be paid for.
 
 Two intervals are put aside before it starts, and one more with each that is charged. Where the budget has no more, one interval is
-still paid for, and in that time the driver writes its checkpoint.
+still paid for, and in that time the driver writes its checkpoint. The next runner gives back what the one before put aside, so the
+lease is long: it is for a job that nobody takes up any more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aimass.billing.reservations import release_all
 from aimass.service.jobs.metering import INTERVAL_S
 
 _AHEAD = 2
-_LEASE_S = 60.0
+_LEASE_S = 86_400.0
 
 
 class Funds:
@@ -44,13 +45,13 @@ class Funds:
         self._reserve(connection, _AHEAD, now)
 
     def renew(self, connection: Connection, usage: Sequence[Usage], now: float) -> None:
-        """Put as many intervals aside again as were charged.
+        """Put as many intervals aside again as were charged, and never more than are put aside at first.
 
         Raises:
             QuotaExceeded: the budget does not have it; nothing has been changed.
         """
         if usage:
-            self._reserve(connection, len(usage) // self.workers, now)
+            self._reserve(connection, min(_AHEAD, len(usage) // self.workers), now)
 
     def end(self, connection: Connection) -> None:
         """Give back what is left."""

@@ -18,6 +18,11 @@ KILLS = int(os.environ.get("AIMASS_TEST_KILLS", "5"))
 MOST_OF_A_DRIVER = 2  # three in a row without a checkpoint fail a job, and rightly
 
 
+def age_s(process):
+    """How long a process has lived; its start is counted from that of the machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started
+
+
 class Lives(threading.Thread):
     """Looks all the time at which drivers live, and notes how long each did."""
 
@@ -34,7 +39,7 @@ class Lives(threading.Thread):
             folder = JobFolder(self.place.home / "jobs" / name)
             holder = folder.holder() if folder.is_held() else None
             if holder is not None and holder.process.is_alive:
-                self.seen[name, holder.process] = time.time() - holder.process.started
+                self.seen[name, holder.process] = age_s(holder.process)
                 yield name, holder.process
 
     def __enter__(self):

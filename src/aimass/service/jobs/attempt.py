@@ -58,7 +58,7 @@ class Attempt:
         if self.folder.is_held():
             return True
         written = (self.folder.orders() or {}).get("written", 0.0)
-        return self.status is None and self.holder is None and time.time() - float(written) < _STARTING_S
+        return self.status is None and self.holder is None and abs(time.time() - float(written)) < _STARTING_S
 
     def lived_until(self) -> float:
         """Up to when it is known to have worked; 0 where it never did."""

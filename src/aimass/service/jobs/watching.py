@@ -36,6 +36,7 @@ class Watch:
         self._patience_s = PATIENCE_S
         self._result_seen: float | None = None
         self._looked = 0.0
+        self._sign: tuple[float, float] | None = None  # the newest sign of life, and when it was seen, which the clock does not tell
 
     def condemn(self, verdict: AimassError) -> None:
         """The job is to fail with these words, once its driver has written a checkpoint."""
@@ -67,5 +68,11 @@ class Watch:
                 "memory=, or with fewer workers, a smaller batch_size or a smaller model"
             )
             process.kill(driver.pid, driver.started)
-        elif holder is not None and time.time() - holder.seen > _SILENT_S:
+        elif holder is not None and self._silent_s(holder.seen) > _SILENT_S:
             process.kill(driver.pid, driver.started)
+
+    def _silent_s(self, seen: float) -> float:
+        now = time.monotonic()
+        if self._sign is None or self._sign[0] != seen:
+            self._sign = seen, now
+        return now - self._sign[1]

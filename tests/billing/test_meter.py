@@ -1,4 +1,5 @@
 import asyncio
+import os
 import time
 
 import pytest
@@ -287,3 +288,36 @@ def test_every_way_to_sync_posts_the_same(database, meters, fsync):
     meter.sent(charge(meter))
     meter.close()
     assert balance(database, f"spend:{PROJECT}") == 100
+
+
+def test_a_price_that_a_clock_ahead_has_set_is_charged_from_its_time_on(database, meters):
+    meter = meters(database)
+    with database.write() as connection:
+        prices.set_price(connection, "prediction", 200_000_000, now=time.time() + 1)
+    meter.changed()
+    until(lambda: meter._price.micro_per_million == 200_000_000, 10)
+
+
+def test_a_next_log_that_could_not_be_begun_is_let_go_of(database, meters, monkeypatch, tmp_path):
+    tries = []
+
+    def away(self, holder):
+        tries.append(holder)
+        raise Unavailable("the database is busy")
+
+    monkeypatch.setattr(slices.Slices, "move_to", away)
+    meter = meters(database, log_bytes=1)
+    meter.sent(charge(meter))
+    until(lambda: len(tries) > 3)
+    monkeypatch.undo()
+    opened = [path for number in os.listdir("/proc/self/fd") if (path := _opened(number)).startswith(str(tmp_path / "usage"))]
+    assert len(opened) <= 3
+    meter.close()
+    assert balance(database, f"spend:{PROJECT}") == 100
+
+
+def _opened(number):
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        return ""

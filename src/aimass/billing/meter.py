@@ -263,11 +263,12 @@ class Meter:
         """Read prices and budgets where they changed."""
         with self._database.read() as connection:
             now = revision(connection)
-            if now == self._revision:
-                return
-            self._price: Price = prices.read(connection).at(ITEM, self._clock())
-        self._slices.refresh()
-        self._revision = now
+            if now != self._revision:
+                self._book = prices.read(connection)
+        self._price: Price = self._book.at(ITEM, self._clock())  # each time: one that was set by a clock ahead of this one is valid later
+        if now != self._revision:
+            self._slices.refresh()
+            self._revision = now
 
     def _adopt(self) -> None:
         self._poster.adopt()
@@ -277,14 +278,22 @@ class Meter:
 
     def _open(self, first: int) -> UsageLog:
         log = UsageLog(self._folder, first=first, fsync=self.fsync == "always")
-        self._poster.register(log)
+        try:
+            self._poster.register(log)
+        except BaseException:
+            log.close()
+            raise
         return log
 
     def _begin_next(self) -> None:
         """Go on in a new log. Charges that are under way still go to the old one, whose sequences end far below the new one's first."""
         old = self._log
         new = self._open(first=old.next + (1 << 20))
-        self._slices.move_to(new.incarnation)
+        try:
+            self._slices.move_to(new.incarnation)
+        except BaseException:
+            new.close()
+            raise
         self._previous = (old, time.monotonic() + _PREVIOUS_S)
         self._log, self._posted = new, 0
 

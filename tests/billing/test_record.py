@@ -155,3 +155,18 @@ def test_a_full_disk_refuses_the_charge_and_leaves_the_log_whole(tmp_path):
 def test_only_the_owner_may_read_a_log(tmp_path):
     with UsageLog(tmp_path / "usage") as log:
         assert os.stat(log.path).st_mode & 0o077 == 0
+
+
+def test_a_charge_that_does_not_reach_the_disk_is_credited(tmp_path, monkeypatch):
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    with UsageLog(tmp_path, "gw-1", fsync=True) as log:
+        assert log.charge(*PLAIN) == 1
+        with monkeypatch.context() as patched, pytest.raises(StorageError, match=r"gw-1\.log could not be written"):
+            patched.setattr("aimass.billing.record.os.fdatasync", broken)
+            log.charge(*PLAIN)
+        assert log.charge(*PLAIN) == 3
+    records = [record for record, _ in read_log(log.path)]
+    assert [record.sequences for record in records if isinstance(record, Credit)] == [[2]]
+    assert not any(isinstance(record, Damaged) for record in records)

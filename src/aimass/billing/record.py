@@ -173,7 +173,16 @@ class UsageLog:
                 self._sent, self._credited = [], []
             else:
                 self._write(frame)
+            if self._fsync:
+                self._sync_charge(sequence)
         return sequence
+
+    def _sync_charge(self, sequence: int) -> None:
+        try:
+            self.sync()
+        except BaseException:
+            self._credited.append(sequence)  # it is in the file all the same, and its answer will not leave
+            raise
 
     def sent(self, ticket: int) -> None:
         """The answer was handed to the operating system. Travels with the next write."""
@@ -226,8 +235,6 @@ class UsageLog:
             raise Unavailable(f"the usage log {self.path} is closed, since its gateway is leaving; try again at another")
         try:
             written = os.write(self._file, frames)
-            if self._fsync:
-                os.fdatasync(self._file)
         except OSError:
             with storage_errors(self.path):
                 raise

@@ -208,6 +208,15 @@ def test_a_server_that_is_away_is_named_without_its_password():
     with pytest.raises(StorageError, match="does not answer") as told:
         Database.open("postgresql://someone:secret@127.0.0.1:1/none")
     assert "secret" not in str(told.value)
+    with pytest.raises(StorageError, match="does not answer") as told:
+        Database.open("postgresql://127.0.0.1:1/none?user=someone&password=secret")
+    assert "secret" not in str(told.value)
+
+
+def test_an_error_does_not_repeat_what_was_to_be_written(database):
+    with pytest.raises(IntegrityError) as told, database.write() as connection:
+        connection.execute(insert(projects).values(id="proj-a", name="whatever is secret", created=0))
+    assert "whatever is secret" not in str(told.value)
 
 
 def test_a_writer_whose_turn_does_not_come_is_told_so(tmp_path, monkeypatch):

@@ -128,7 +128,7 @@ def _engine(url: str) -> Engine:
 @contextmanager
 def _in_words(engine: Engine) -> Iterator[None]:
     """Say what the database refused. Broken rules, such as a name that is taken, go to the caller as they are."""
-    where = engine.url.render_as_string(hide_password=True)
+    where = engine.url.set(query={}).render_as_string(hide_password=True)  # a password can stand in the query as well
     try:
         yield
     except PoolTimeout as error:

@@ -22,6 +22,7 @@ PATIENCE_S = 60.0
 POOL: dict[str, Any] = {
     "pool_size": 10,
     "max_overflow": 30,
+    "hide_parameters": True,  # what is written may be a secret, and errors are logged
     "json_serializer": partial(json.dumps, allow_nan=False),  # PostgreSQL's JSON has no NaN
 }
 

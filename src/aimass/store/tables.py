@@ -302,5 +302,5 @@ reservations = Table(
 )
 
 for _table in metadata.tables.values():
-    if {"project_id", "id"} <= set(_table.c.keys()):
+    if {"project_id", "id"} <= set(_table.c.keys()) and _table is not usage_events:  # which are listed by time
         Index(None, _table.c.project_id, _table.c.id)  # a project's list, a page at a time

@@ -210,7 +210,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_events")),
     )
     with op.batch_alter_table("usage_events", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_usage_events_project_id_id"), ["project_id", "id"], unique=False)
         batch_op.create_index("ix_usage_events_project_id_time", ["project_id", "time"], unique=False)
         batch_op.create_index(batch_op.f("ix_usage_events_transaction_id"), ["transaction_id"], unique=False)
 
@@ -322,7 +321,6 @@ def downgrade() -> None:
     with op.batch_alter_table("usage_events", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_usage_events_transaction_id"))
         batch_op.drop_index("ix_usage_events_project_id_time")
-        batch_op.drop_index(batch_op.f("ix_usage_events_project_id_id"))
 
     op.drop_table("usage_events")
     with op.batch_alter_table("reservations", schema=None) as batch_op:

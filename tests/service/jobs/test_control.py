@@ -133,6 +133,9 @@ def test_a_file_is_trained_on_and_named_in_the_lineage(place, jobs):
     assert version.lineage["dataset"] == data
     assert len(version.lineage["sha256"]) == 64
     assert version.card["data"]["rows"]["training"] == 96
+    assert version.card["data"]["name"] == "sales"
+    told = [event["message"] for event in jobs.events(place.project, job)["data"] if event["type"] == "run_started"]
+    assert told[0].startswith("training on sales: 96 rows")
 
 
 def test_a_foreign_project_sees_nothing(place, jobs):

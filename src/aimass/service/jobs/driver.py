@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -79,7 +80,8 @@ def _carry_out(folder: JobFolder, orders: dict[str, Any], stop: _Stop) -> dict[s
     from aimass.data import load
 
     options = dict(orders["data"]["options"])
-    dataset = load(orders["data"]["source"], options.pop("target", None), **options)
+    loaded = load(orders["data"]["source"], options.pop("target", None), **options)
+    dataset = replace(loaded, name=orders["data"]["name"])  # people know it by its name; where its file lies is the service's business
     stop.is_starting = True
     began = time.time()
     run = _begin(folder, orders["config"], dataset)

@@ -40,7 +40,7 @@ def prepare(database: Database, blobs: Blobs, folder: JobFolder, job: Row[Any], 
         "written": time.time(),
         "from_step": folder.newest_step(),
         "config": job.config,
-        "data": {"source": source, "options": dataset.settings},
+        "data": {"name": dataset.name, "source": source, "options": dataset.settings},
         "lineage": {"file": dataset.file_id, "sample": dataset.sample, "sha256": dataset.sha256, "dataset": dataset.id},
     }
 

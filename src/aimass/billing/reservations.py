@@ -65,7 +65,7 @@ def expire(connection: Connection, *, now: float | None = None) -> int:
     row, log = tables.reservations.c, tables.usage_logs.c
     recording = select(log.incarnation).where(log.incarnation == row.holder, log.closed.is_(None)).exists()
     over = or_(and_(row.expires < moment, ~recording), row.expires < moment - LOST_S)
-    found = connection.execute(select(row.id).where(over).order_by(row.id)).scalars().all()
+    found = connection.execute(select(row.id).where(over).order_by(row.id).with_for_update()).scalars().all()  # one renewed meanwhile stays
     return sum(release(connection, reservation) for reservation in found)
 
 

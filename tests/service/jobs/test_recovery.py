@@ -10,6 +10,7 @@ import pytest
 from jobplace import LONG, charged_s, check_once, driver_of, ended, has_trained, service, types, wait_for
 from processes import is_running
 
+from aimass.core.errors import StorageError
 from aimass.store import tables
 
 
@@ -117,7 +118,7 @@ def test_the_time_in_which_nobody_worked_is_not_charged(place):
         process.kill()
         process.wait()
     driver = driver_of(place, job)
-    lived_s = time.time() - driver.started
+    lived_s = time.clock_gettime(time.CLOCK_BOOTTIME) - driver.started
     kill(driver)
     time.sleep(3)
     jobs.cancel(place.project, job)
@@ -162,3 +163,35 @@ def test_a_driver_leaves_no_process_behind(place, jobs, workers):
     jobs.cancel(place.project, job)
     assert ended(jobs, place.project, job)["status"] == "cancelled"
     wait_for(lambda: not any(is_running(process.pid) for process in below))
+
+
+def test_a_job_that_cannot_be_carried_on_fails_after_some_tries(place, jobs, monkeypatch):
+    job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
+    has_trained(jobs, place, job)
+    driver = driver_of(place, job)
+    monkeypatch.setattr("aimass.service.jobs.service._PAUSE_S", 0.05)
+    monkeypatch.setattr("aimass.service.jobs.journal.add", lambda *_: {}["seq"])
+    found = ended(jobs, place.project, job)
+    assert (found["status"], found["error"]["code"]) == ("failed", "internal")
+    assert "failed 5 times in a row to carry it on (KeyError)" in found["error"]["message"]
+    assert not is_running(driver.pid)
+    assert place.row(job).owner is None
+    assert charged_s(place, job) > 0
+    monkeypatch.undo()
+    assert jobs.resume(place.project, job)["error"] is None
+    assert driver_of(place, job, but=driver) != driver
+
+
+def test_a_store_that_is_away_is_waited_for(place, jobs, monkeypatch):
+    tries, put_file = [], place.blobs.put_file
+
+    def away(path):
+        tries.append(path)
+        if len(tries) < 8:
+            raise StorageError("the store does not answer")
+        return put_file(path)
+
+    monkeypatch.setattr("aimass.service.jobs.service._PAUSE_S", 0.01)
+    monkeypatch.setattr(place.blobs, "put_file", away)
+    check_once(place, jobs, jobs.create(place.project, dataset=place.sample(), config={"epochs": 1})["id"])
+    assert len(tries) >= 8

@@ -108,6 +108,17 @@ class Runner:
         except _Hopeless as error:
             self._finish("failed", _told_of(error))
 
+    def give_up(self, message: str) -> None:
+        """End the job, and its driver before it.
+
+        Raises:
+            LeaseLost: another has it.
+            Unavailable: its driver does not leave.
+        """
+        self.row = self.lease.read()
+        self._clear_folder()
+        self._finish("failed", {"message": message, "code": "internal"})
+
     # ------------------------------------------------------------------------------------------------- 1. take up, start
 
     def _take_up(self) -> None:

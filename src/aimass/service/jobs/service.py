@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from aimass.core.errors import AimassError
+from aimass.core.errors import AimassError, StorageError, Unavailable
 from aimass.service.jobs import process, requests
 from aimass.service.jobs.folder import JobFolder
 from aimass.service.jobs.identity import Identity
@@ -30,7 +30,10 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.25
 _RENEW_S = LEASE_S / 4
 _PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
+_MOST_FAULTS = 5
 _LEAVING_S = 20.0
+_OUTSIDE = (StorageError, Unavailable, OSError, MemoryError)
+"""What a job can do nothing about, and what may be over the next time."""
 
 
 class Jobs:
@@ -52,7 +55,8 @@ class Jobs:
         self._rooms = Rooms(database=database, blobs=blobs, registry=registry, home=self.home)
         self._runners: dict[str, threading.Thread] = {}
         self._paused: dict[str, float] = {}
-        self._failures: dict[str, int] = {}  # how often a job could not be carried on; it waits longer each time
+        self._failures: dict[str, int] = {}  # how often in a row a job could not be carried on; it waits longer each time
+        self._faults: dict[str, int] = {}  # and how often of these the reason was not outside of it
         self._wake, self._leave, self._stop_runners = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -207,24 +211,49 @@ class Jobs:
             self._begin(claimed)
 
     def _still_paused(self) -> set[str]:
-        self._paused = {job: until for job, until in self._paused.items() if until > time.monotonic()}
+        for job, until in list(self._paused.items()):  # the runners' threads add to it
+            if until < time.monotonic():
+                self._paused.pop(job, None)
         return set(self._paused)
 
     def _begin(self, row: Row[Any]) -> None:
-        runner = Runner(self._rooms, row, self.owner, self._stop_runners)
-        thread = threading.Thread(target=self._carry, args=(runner,), name=row.id, daemon=True)
-        self._runners[row.id] = thread
+        thread = threading.Thread(target=self._carry, args=(row,), name=row.id, daemon=True)
         thread.start()
+        self._runners[row.id] = thread
 
-    def _carry(self, runner: Runner) -> None:
-        """Run a runner. Where something outside of the job fails, the job is given back, and taken up again a little later."""
+    def _carry(self, row: Row[Any]) -> None:
+        """Run a runner. A job that it cannot carry on is given back, and taken up again a little later; it fails where that happens
+        again and again for a reason that is not outside of it."""
+        runner, began = Runner(self._rooms, row, self.owner, self._stop_runners), time.monotonic()
         try:
             runner.run()
-            self._failures.pop(runner.row.id, None)
-        except Exception:
-            logger.exception("job %s could not be carried on; it is tried again", runner.row.id)
-            self._paused[runner.row.id] = time.monotonic() + min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** self._failures.get(runner.row.id, 0))
-            self._failures[runner.row.id] = self._failures.get(runner.row.id, 0) + 1
-            with contextlib.suppress(Exception):
-                self._queue.release([runner.row.id])
+            self._forget(row.id)
+        except Exception as error:
+            logger.exception("job %s could not be carried on; it is tried again", row.id)
+            if time.monotonic() - began > _LONGEST_PAUSE_S:
+                self._forget(row.id)
+            try:
+                self._put_off(runner, error)
+            except Exception:
+                logger.exception("job %s could not be given back; its lease ends", row.id)
         self._wake.set()
+
+    def _put_off(self, runner: Runner, error: Exception) -> None:
+        job = runner.row.id
+        failures = self._failures[job] = self._failures.get(job, 0) + 1
+        faults = self._faults[job] = self._faults.get(job, 0) + (not isinstance(error, _OUTSIDE))
+        self._paused[job] = time.monotonic() + min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** min(failures - 1, 10))
+        try:
+            if faults >= _MOST_FAULTS:
+                runner.give_up(
+                    f"the service failed {faults} times in a row to carry it on ({type(error).__name__}), and its log says where; "
+                    "when that is mended, resume the job"
+                )
+                self._forget(job)
+        finally:
+            self._queue.release([job])
+
+    def _forget(self, job: str) -> None:
+        """It goes well."""
+        self._failures.pop(job, None)
+        self._faults.pop(job, None)

@@ -68,6 +68,24 @@ def test_a_kill_at_any_moment_leaves_whole_blobs_alone(bucket, own_home):
     assert list((own_home / "spool").iterdir()) == []
 
 
+def test_what_is_put_in_again_during_a_sweep_stays(bucket, monkeypatch):
+    blobs = Blobs(bucket)
+    blob = blobs.put([b"hello"])
+    time.sleep(3)
+    find = blobs._place._files.find
+
+    def slow(*asked, **more):
+        listed = find(*asked, **more)
+        blobs.put([b"hello"])
+        return listed
+
+    monkeypatch.setattr(blobs._place._files, "find", slow)
+    assert blobs.sweep(set(), older_than_s=2) == 0
+    assert blobs.exists(blob.sha256)
+    monkeypatch.undo()
+    assert blobs.sweep(set(), older_than_s=-5) == 1
+
+
 def test_a_bucket_that_is_not_there_is_named(bucket, own_home):
     blobs = Blobs("s3://no-such-bucket/x")
     with pytest.raises(StorageError, match="s3://no-such-bucket/x cannot be kept"):

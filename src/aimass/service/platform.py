@@ -98,7 +98,7 @@ class Platform:
 
     def close(self) -> None:
         """Leave in order. The drivers of jobs go on and the next service adopts them, unless the settings say otherwise."""
-        rooms = (self.directory, self.changes, self.meter, self.history, self.database)
+        rooms = (self.sweeper, self.directory, self.changes, self.meter, self.history, self.database)
         closings: list[Callable[[], None]] = [partial(self.jobs.close, stop_drivers=self.settings.stop_jobs)]
         for close in [*closings, *[room.close for room in rooms]]:
             try:

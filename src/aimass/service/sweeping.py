@@ -5,24 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 
-from sqlalchemy import select
-
 from aimass.core.errors import AimassError
 from aimass.store.blobs import Blobs
 from aimass.store.database import Database
-from aimass.store.tables import datasets, files, versions
+from aimass.store.sweep import sweep
 
-_FIRST_S, _EVERY_S, _OLDER_THAN_S = 300.0, 3600.0, 86400.0
+_FIRST_S, _EVERY_S, _LEAVING_S = 300.0, 3600.0, 2.0
 _log = logging.getLogger("aimass.service")
-
-
-def named(database: Database) -> set[str]:
-    """The hashes of all bytes that a file, a data set or a version names."""
-    with database.read() as connection:
-        found = {*connection.execute(select(files.c.sha256)).scalars(), *connection.execute(select(datasets.c.sha256)).scalars()}
-        for kept in connection.execute(select(versions.c.files)).scalars():
-            found.update(file["sha256"] for file in kept.values())
-    return found - {None}
 
 
 class Sweeper:
@@ -38,17 +27,19 @@ class Sweeper:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, after the sweep that is under way."""
+        """End the thread. A long sweep that is under way is not waited for: it can be broken off at any moment."""
         self._leave.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LEAVING_S)
 
     def _sweep(self) -> None:
         wait_s = _FIRST_S
         while not self._leave.wait(wait_s):
             wait_s = _EVERY_S
             try:
-                gone = self._blobs.sweep(named(self._database), _OLDER_THAN_S)
+                gone = sweep(self._database, self._blobs)
                 _log.info("swept the store: %d blobs that nobody named are gone", gone)
             except AimassError as error:
                 _log.warning("the store was not swept: %s", error)
+            except Exception:  # noqa: BLE001 - a thread that ended would sweep nothing any more
+                _log.exception("the store was not swept")

@@ -82,11 +82,18 @@ class BucketPlace:
             found: dict[str, dict[str, Any]] = self._files.find(self.root, detail=True)
             for key, about in found.items():
                 sha256 = key.rsplit("/", 1)[-1]
-                if key == self._key(sha256) and sha256 not in keep and about["LastModified"].timestamp() < limit:
+                if key == self._key(sha256) and sha256 not in keep and _is_older(about, limit) and self._is_still_older(key, limit):
                     self._files.rm_file(key)
                     removed += 1
         sweep_abandoned(self._spool)
         return removed
+
+    def _is_still_older(self, key: str, limit: float) -> bool:
+        """Look once more: the list of a large bucket is minutes old, and the same bytes may have been put in since."""
+        try:
+            return _is_older(self._files.info(key), limit)
+        except FileNotFoundError:
+            return False
 
     def _key(self, sha256: str) -> str:
         return f"{self.root}/{sha256[:2]}/{sha256}"
@@ -100,6 +107,10 @@ class BucketPlace:
                 raise
             advice = "check AWS_ENDPOINT_URL, the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that the bucket is there"
             raise StorageError(f"blobs in {self} cannot be {what} ({error}); {advice}") from error
+
+
+def _is_older(about: dict[str, Any], limit: float) -> bool:
+    return bool(about["LastModified"].timestamp() < limit)
 
 
 def _connect() -> tuple[Any, tuple[type[Exception], ...]]:

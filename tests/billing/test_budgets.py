@@ -151,3 +151,23 @@ def test_what_nobody_holds_any_more_is_given_back(database_url):  # noqa: F811
             assert reservations.expire(connection, now=time.time() + 60.0) == 400
         assert standing(database).reserved_micro == 300
         assert trial_balance(database) == 0
+
+
+def test_what_is_renewed_while_it_is_looked_at_is_kept(database_url):  # noqa: F811
+    with books(database_url) as database:
+        set_budget(database, 1_000)
+        reserve(database, 400, lease_s=-10.0)
+        given_back = []
+
+        def expire():
+            with database.write() as connection:
+                given_back.append(reservations.expire(connection))
+
+        other = threading.Thread(target=expire)
+        with database.write() as connection:
+            reservations.renew(connection, holder="job-1", lease_s=60.0)
+            other.start()
+            time.sleep(0.5)
+        other.join()
+        assert given_back == [0]
+        assert standing(database).reserved_micro == 400

@@ -1,5 +1,6 @@
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -222,3 +223,18 @@ JSON = st.recursive(
 @given(st.sampled_from(list(COLUMNS)), st.sampled_from(["data", "shape", "datatype", "name", "parameters"]), JSON, st.binary(max_size=9))
 def test_whatever_a_field_holds_is_answered_or_refused_and_never_an_accident(name, field, value, binary):
     assert infer(SERVED, change(name, **{field: value}), binary)[0] in (200, 400, 413, 422)
+
+
+def test_data_that_are_nested_deeply_beside_many_values_are_read_once():
+    deep = b"[" * 900 + b"0" + b"]" * 900
+    data = b"[" + b"0," * 200_000 + deep + b"]"
+    body = b'{"inputs": [{"name": "input", "datatype": "FP64", "shape": [100, 2001], "data": %b}]}' % data
+    began = time.process_time()
+    with pytest.raises(UsageError, match="200001 values, and the shape"):
+        NUMBERS.infer_reader.read(body, 0)
+    assert time.process_time() - began < 2
+
+
+def test_data_that_are_too_many_are_not_read_to_their_end():
+    status, reply, _ = infer(NUMBERS, {"inputs": [{"name": "input", "datatype": "FP64", "shape": [1, 3], "data": [[0.0] * 3, [0.0] * 3]}]})
+    assert (status, reply["error"]["message"][:28]) == (400, "input 'input' has more value")

@@ -84,9 +84,10 @@ def bytes_of(values: Any, datatype: str) -> bytes:
 def _from_json(head: TensorHead, count: int) -> Any:
     if not isinstance(head.data, list):
         raise UsageError(f"input {head.name!r} has no data; give a list, or bytes after the JSON with the parameter binary_data_size")
-    flat = _flat(head.data)
+    flat = _flat(head.data, count)
     if len(flat) != count:
-        raise UsageError(f"input {head.name!r} has {len(flat)} values, and the shape {head.shape} takes {count}")
+        shown = "more" if len(flat) > count else len(flat)
+        raise UsageError(f"input {head.name!r} has {shown} values, and the shape {head.shape} takes {count}")
     if head.datatype == "BYTES":
         return _checked(head, flat, (str, type(None)), "texts, or null where missing")
     if head.datatype == "BOOL":
@@ -110,11 +111,29 @@ def _checked(head: TensorHead, flat: list[Any], types: tuple[type, ...], wanted:
     return flat
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    """Nested lists as one. Not by recursion, since a request says how deep it is."""
-    while any(type(value) is list for value in data):
-        data = [each for value in data for each in (value if type(value) is list else (value,))]
-    return data
+def _flat(data: list[Any], count: int) -> list[Any]:
+    """Nested lists as one; of more than `count` values at least one more than that.
+
+    Each value is looked at once, and not by recursion, since a request says how deep it is.
+
+    >>> _flat([[1, [2]], 3], 3)
+    [1, 2, 3]
+    """
+    if list not in set(map(type, data)):
+        return data
+    flat: list[Any] = []
+    under_way = [iter(data)]
+    while under_way and len(flat) <= count:
+        for value in under_way[-1]:
+            if type(value) is list:
+                under_way.append(iter(value))
+                break
+            flat.append(value)
+            if len(flat) > count:
+                break
+        else:
+            under_way.pop()
+    return flat
 
 
 def _from_bytes(head: TensorHead, binary: memoryview[int], count: int) -> Any:

@@ -114,3 +114,11 @@ def test_another_projects_model_is_not_there(service, member, model_folder):
             error_of(other.get(f"/v1/registry/models/iris{path}"), 404)
         assert publish(other, model_folder)["version"] == 1
         error_of(other.post("/v1/deployments", json={"model": "mine"}), 404)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/..", "\u65e5" * 200])
+def test_a_file_whose_name_is_none_is_refused(member, model_folder, name):
+    parts = [("file", (name, b"{}")), ("file", ("model.safetensors", (model_folder / "model.safetensors").read_bytes()))]
+    answer = member.post("/v1/registry/models/iris/versions", files=parts)
+    assert answer.status_code in (400, 422), answer.text
+    error_of(answer, answer.status_code)

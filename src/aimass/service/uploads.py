@@ -202,6 +202,9 @@ def label(filename: str) -> str:
 
     >>> label("../../etc/passwd"), label("sales.csv")
     ('passwd', 'sales.csv')
+    >>> label("..")
+    'unnamed'
     """
     last = re.split(r"[/\\]", filename)[-1]
-    return re.sub(r"[\x00-\x1f\x7f]", "", last).strip()[:255] or "unnamed"
+    named = re.sub(r"[\x00-\x1f\x7f]", "", last).strip()[:255]
+    return "unnamed" if named in ("", ".", "..") else named

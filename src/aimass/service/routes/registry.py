@@ -25,6 +25,7 @@ router = new_router("registry")
 
 _Ref = Annotated[str, InPath(max_length=128, description="a number, an alias, or `newest`")]
 _MAX_FILES = 100
+_LONGEST_NAME_BYTES = 200  # file systems take 255, and a file that is being written bears a longer name
 
 
 class Model(BaseModel):
@@ -150,6 +151,9 @@ def _add(platform: Any, project: str, name: str, form: Received) -> dict[str, An
     files = {label: blob for _, label, blob in form.files}
     if not files or len(files) != len(form.files):
         raise UsageError("send the files of a saved model, each once: curl -F file=@model/model.json -F file=@model/model.safetensors")
+    long = next((label for label in files if len(label.encode()) > _LONGEST_NAME_BYTES), None)
+    if long is not None:
+        raise UsageError(f"a file is called {long[:80]!r}..., which is longer than {_LONGEST_NAME_BYTES} bytes; give it a shorter name")
     with TemporaryDirectory(dir=platform.cache, prefix="model-") as temporary:
         folder = Path(temporary) / "model"
         folder.mkdir()

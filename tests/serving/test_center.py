@@ -138,6 +138,51 @@ def test_a_hung_engine_is_replaced_and_its_request_answered(tmp_path, folder):
     run(tmp_path, work, hang_s=0.5)
 
 
+def test_an_engine_that_hangs_is_replaced_though_nobody_waits_for_it_any_more(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model)
+        pid = center.engines()[0]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        while is_running(pid) and "hung" not in kinds(events):
+            with pytest.raises(Unavailable, match="deadline"):
+                await asyncio.wait_for(center.answer(model, "predict", BODY, deadline_s=0.2), 20)
+        await until(lambda: center.is_loaded("ver-small-1"))
+        assert (await center.answer(model, "predict", BODY))[0].status == 200
+        assert center.engines()[0]["load"] == {"queued_rows": 0, "in_flight": 0, "predicted_ms": 0.0}
+
+    run(tmp_path, work, hang_s=1.0)
+
+
+def test_what_an_engine_does_for_those_who_left_is_counted_until_it_is_done(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model)
+        pid = center.engines()[0]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(Unavailable, match="deadline"):
+            await center.answer(model, "predict", BODY, deadline_s=0.1)
+        assert center.engines()[0]["load"]["in_flight"] == 1
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: center.engines()[0]["load"]["in_flight"] == 0)
+        assert (await center.answer(model, "predict", BODY))[0].status == 200
+
+    run(tmp_path, work)
+
+
+def test_a_model_that_an_engine_does_not_hold_after_all_is_loaded_and_asked_again(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model)
+        engine = center._fleet.engines[0]
+        await engine.link.ask("unload", next(iter(engine.holds)))
+        answers = await asyncio.gather(*(center.answer(model, "predict", BODY) for _ in range(5)))
+        assert {reply.status for reply, _ in answers} == {200}
+        assert kinds(events) == ["started", "ready", "loaded", "missing", "loaded"]
+
+    run(tmp_path, work)
+
+
 def test_a_model_that_ends_every_engine_is_left_out(tmp_path, folder):
     async def work(center, events):
         model = target(folder)
@@ -195,6 +240,67 @@ def test_the_least_useful_model_makes_room_and_none_in_use_does(tmp_path, folder
         assert {each["name"] for each in center.engines()[0]["models"]} == {"one", "three"}
         assert [event.data["model"] for event in events if event.type == "evicted"] == ["probe", "two"]
         assert sum(each["bytes"] for each in center.engines()[0]["models"]) <= engine.budget_bytes
+
+    run(tmp_path, work)
+
+
+def test_a_model_without_a_place_gets_its_turn_beside_one_that_is_always_in_use(tmp_path, folder):
+    async def work(center, events):
+        one, two = target(folder, "one"), target(folder, "two")
+        await center.load(one)
+        engine = center._fleet.engines[0]
+        engine.budget_bytes = int(1.5 * center.engines()[0]["models"][0]["bytes"])
+        statuses, done = Counter(), False
+
+        async def client():
+            while not done:
+                statuses[(await center.answer(one, "predict", BODY))[0].status] += 1
+
+        clients = [asyncio.create_task(client()) for _ in range(8)]
+        reply, _ = await center.answer(two, "predict", BODY)
+        assert reply.status == 200
+        before = statuses[200]
+        await until(lambda: statuses[200] > before + 50)
+        done = True
+        await asyncio.gather(*clients)
+        assert set(statuses) == {200}
+
+    run(tmp_path, work)
+
+
+def test_a_model_that_waits_in_vain_leaves_the_others_where_they_are(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr("aimass.serving.placement._PATIENCE_S", 0.1)
+    monkeypatch.setattr("aimass.serving.placement.ROOM_LIMIT_S", 0.4)
+
+    async def work(center, events):
+        one, two = target(folder, "one"), target(folder, "two")
+        await center.load(one)
+        engine = center._fleet.engines[0]
+        engine.budget_bytes = center.engines()[0]["models"][0]["bytes"] + 1
+        os.kill(engine.process.pid, signal.SIGSTOP)
+        under_way = asyncio.create_task(center.answer(one, "predict", BODY))
+        with pytest.raises(Unavailable, match="no engine has room"):
+            await center.answer(two, "predict", BODY)
+        os.kill(engine.process.pid, signal.SIGCONT)
+        assert (await under_way)[0].status == 200
+        assert (await center.answer(one, "predict", BODY))[0].status == 200
+        assert kinds(events).count("loaded") == 1
+
+    run(tmp_path, work)
+
+
+def test_an_engine_that_dies_while_a_model_leaves_it_loses_no_request(tmp_path, folder):
+    async def work(center, events):
+        model = target(folder)
+        await center.load(model)
+        pid = center.engines()[0]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        under_way = asyncio.create_task(center.answer(model, "predict", BODY))
+        leaving = asyncio.create_task(center.unload("ver-small-1"))
+        await asyncio.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        assert (await asyncio.wait_for(under_way, 30))[0].status == 200
+        await asyncio.wait_for(leaving, 30)
 
     run(tmp_path, work)
 

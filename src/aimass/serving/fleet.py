@@ -105,7 +105,8 @@ class Fleet:
         loss.in_flight = len(engine.flights)
         engine.forget()
         for model in loss.held:
-            model.holders.remove(engine)
+            if engine in model.holders:  # else it was on its way out
+                model.holders.remove(engine)
         quick = engine.started_at is not None and time.time() - engine.started_at < _QUICK_DEATH_S
         engine.deaths = engine.deaths + 1 if quick else 1
 

@@ -61,6 +61,14 @@ class EngineLink(asyncio.Protocol):
         self._out.append(data)
         return future
 
+    def outlive(self, given_up: asyncio.Future[Answer]) -> asyncio.Future[Answer] | None:
+        """What becomes of a question whose asker has left; None where it is answered, or the engine is gone."""
+        for number, waiting in self._waiting.items():
+            if waiting is given_up:
+                future = self._waiting[number] = self._loop.create_future()
+                return future
+        return None
+
     def close(self) -> None:
         """Hang up. Whoever still waits is told that the engine is lost."""
         if self._transport is not None:
@@ -91,13 +99,15 @@ class EngineLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The engine is gone: first the one who keeps it learns it, so that nobody is sent there again, then everyone who waits."""
         self._transport = None
-        self.when_lost()
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(EngineLost("the engine ended before it answered; try again"))
-        if not self.lost.done():
-            self.lost.set_result(str(error or "its connection ended"))
+        try:
+            self.when_lost()
+        finally:
+            waiting, self._waiting = self._waiting, {}
+            for future in waiting.values():
+                if not future.done():
+                    future.set_exception(EngineLost("the engine ended before it answered; try again"))
+            if not self.lost.done():
+                self.lost.set_result(str(error or "its connection ended"))
 
 
 def _nothing() -> None:
@@ -116,6 +126,18 @@ def error_of(body: bytes, status: int) -> AimassError:
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         message, code = f"the engine answered {status} without saying why", ""
     return next((kind for kind in _classes(AimassError) if kind.code == code), Unavailable)(message)
+
+
+def is_not_loaded(body: bytes) -> bool:
+    """Whether an engine's error says that it does not hold the model.
+
+    >>> is_not_loaded(b'{"error":{"message":"it is not here","code":"model_not_loaded"}}')
+    True
+    """
+    try:
+        return bool(msgspec.json.decode(body)["error"]["code"] == "model_not_loaded")
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return False
 
 
 def _classes(kind: type[AimassError]) -> list[type[AimassError]]:

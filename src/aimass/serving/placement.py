@@ -21,6 +21,11 @@ ROOM_LIMIT_S = 30.0
 _START_GUESS_S = 3.0
 _PAYS_WITHIN_S = 10.0
 _LOOK_AGAIN_S = 0.02
+_PATIENCE_S = 2.0  # after which models in use are kept from new requests, so that one that has no place gets its turn
+
+
+class _Crowded(Unavailable):
+    """A model takes more than was thought, and what lies beside it is in use."""
 
 
 def use(model: Served) -> float:
@@ -28,12 +33,16 @@ def use(model: Served) -> float:
     return model.rate.per_s * model.load_s / max(model.bytes, 1)
 
 
-def least_useful(engine: Engine, need_bytes: int) -> list[Served] | None:
-    """The models to evict so that `need_bytes` fit, the least useful first; None where even that is not enough."""
+def least_useful(engine: Engine, need_bytes: int, *, in_use: bool = False) -> list[Served] | None:
+    """The models to evict so that `need_bytes` fit, the least useful first; None where even that is not enough.
+
+    Args:
+        in_use: whether those that have requests in flight count too.
+    """
     over = engine.used_bytes() + need_bytes - engine.budget_bytes
     chosen: list[Served] = []
-    idle = [model for wire, model in engine.holds.items() if wire not in engine.flying and wire not in engine.arriving]
-    for model in sorted(idle, key=lambda each: (use(each), each.last_used)):
+    found = [model for wire, model in engine.holds.items() if wire not in engine.arriving and (in_use or wire not in engine.flying)]
+    for model in sorted(found, key=lambda each: (use(each), each.last_used)):
         if over <= 0:
             break
         chosen.append(model)
@@ -67,33 +76,61 @@ class Placement:
         await asyncio.shield(model.loading)
 
     async def _bring(self, model: Served) -> None:
-        for _ in range(2):
+        for is_last in (False, True):
             engine = await self._room(model)
             try:
                 await self._load(engine, model)
                 return
             except EngineLost:
                 self._blame(model)
+            except _Crowded:  # its size was a guess until now
+                if is_last:
+                    raise
         raise Unavailable(f"engines ended twice while they loaded {model.label}; look at its files, and at the engines' logs")
 
     async def _room(self, model: Served) -> Engine:
-        """An engine with room for a model, reserved. Waits while all room is in use."""
-        until = time.monotonic() + ROOM_LIMIT_S
-        while True:
-            engine = self._best(model)
-            if engine is not None:
-                for other in least_useful(engine, model.bytes) or ():
-                    self.evict(engine, other, why=f"room for {model.label}")
-                engine.holds[model.wire] = model
-                engine.arriving.add(model.wire)
-                return engine
-            if time.monotonic() > until:
-                busy = sorted({each.label for engine in self._fleet.engines for each in engine.holds.values()})
-                raise Unavailable(
-                    f"no engine has room for {model.label} ({_size(model.bytes)}) while {', '.join(busy)} are in use; "
-                    "try again, or raise engine_memory or the number of engines"
-                )
-            await asyncio.sleep(_LOOK_AGAIN_S)
+        """An engine with room for a model, reserved. Waits while all room is in use, and in the end has some made."""
+        began, drained = time.monotonic(), list[tuple[Engine, Served]]()
+        try:
+            while True:
+                engine = self._best(model)
+                if engine is not None:
+                    for other in least_useful(engine, model.bytes) or ():
+                        self.evict(engine, other, why=f"room for {model.label}")
+                    engine.holds[model.wire] = model
+                    engine.arriving.add(model.wire)
+                    return engine
+                waited_s = time.monotonic() - began
+                if waited_s > ROOM_LIMIT_S:
+                    raise self._no_room(model)
+                if waited_s > _PATIENCE_S and not drained:
+                    drained = self._drain(model)
+                await asyncio.sleep(_LOOK_AGAIN_S)
+        finally:
+            for engine, other in drained:
+                if engine.holds.get(other.wire) is other and engine not in other.holders:
+                    other.holders.append(engine)
+
+    def _drain(self, model: Served) -> list[tuple[Engine, Served]]:
+        """Send no more to the least useful models of an engine, so that they can be evicted once what they have is answered."""
+        ways = [
+            (engine, least_useful(engine, model.bytes, in_use=True)) for engine in self._fleet.engines if model.wire not in engine.holds
+        ]
+        open_ways = [(engine, out) for engine, out in ways if out]
+        if not open_ways:
+            return []
+        engine, out = min(open_ways, key=lambda way: sum(each.rate.per_s * each.load_s for each in way[1]))
+        drained = [(engine, other) for other in out if engine in other.holders]
+        for _, other in drained:
+            other.holders.remove(engine)
+        return drained
+
+    def _no_room(self, model: Served) -> Unavailable:
+        busy = sorted({each.label for engine in self._fleet.engines for each in engine.holds.values()})
+        return Unavailable(
+            f"no engine has room for {model.label} ({_size(model.bytes)}) while {', '.join(busy)} are in use; "
+            "try again, or raise engine_memory or the number of engines"
+        )
 
     def _best(self, model: Served) -> Engine | None:
         """The engine on which loading costs least: room on a running one, a new one, room made by eviction."""
@@ -111,7 +148,8 @@ class Placement:
         """Load a model on an engine that was reserved for it."""
         try:
             await self._fleet.up(engine)
-            assert engine.link is not None
+            if engine.link is None:
+                raise EngineLost("the engine ended as soon as it had started; try again")
             before, target = time.monotonic(), model.target
             engine.holds[model.wire] = model  # the engine may have begun anew meanwhile
             engine.arriving.add(model.wire)
@@ -143,7 +181,7 @@ class Placement:
         if others is None:
             self._drop(engine, model)
             self._refuse_too_large(model)
-            raise Unavailable(f"there is no room for {model.label} just now; try again in a moment")
+            raise _Crowded(f"there is no room for {model.label} just now; try again in a moment")
         for other in others:
             self.evict(engine, other, why=f"room for {model.label}")
 
@@ -159,6 +197,13 @@ class Placement:
             model.holders.remove(engine)
         self._drop(engine, model)
         engine.happened("evicted", model=model.target.name, version=model.target.version, bytes=model.bytes, why=why)
+
+    def lost(self, engine: Engine, model: Served) -> None:
+        """An engine says that it does not hold a model. So it is, whatever was thought."""
+        if engine in model.holders:
+            model.holders.remove(engine)
+            engine.holds.pop(model.wire, None)
+            engine.happened("missing", model=model.target.name, version=model.target.version)
 
     def _drop(self, engine: Engine, model: Served) -> None:
         if engine.link is not None:

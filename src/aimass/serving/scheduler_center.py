@@ -16,7 +16,7 @@ from typing import Any
 from aimass.core.errors import TooLarge, Unavailable
 from aimass.serving.engines import Engine, EngineEvent, Served
 from aimass.serving.fleet import Fleet, told
-from aimass.serving.link import Answer, EngineLost
+from aimass.serving.link import Answer, EngineLost, is_not_loaded
 from aimass.serving.placement import Placement
 from aimass.serving.ports import Target
 from aimass.serving.quarantine import Quarantine
@@ -110,20 +110,37 @@ class SchedulerCenter:
             raise _late(model, forecast_s, limit_s)
         model.rate.count += 1
         try:
-            return await self._ask(engine, model, rows, forecast_s, kind, body, json_length)
+            answer = await self._ask(engine, model, rows, forecast_s, kind, body, json_length)
         except EngineLost:
             return await self._ask_again(model, rows, kind, body, json_length)
+        if answer[0].status != 503 or not is_not_loaded(answer[1]):
+            return answer
+        self._placement.lost(engine, model)
+        if not model.holders:
+            await self._arrival(model, deadline_s)
+        engine, forecast_s = self._choose(model, rows)
+        return await self._ask(engine, model, rows, forecast_s, kind, body, json_length)
 
     async def _ask(self, engine: Engine, model: Served, rows: int, forecast_s: float, kind: str, body: bytes, json_length: int) -> Answer:
         """Send a request to an engine, and learn from its reply."""
         if engine.link is None:
             raise EngineLost("the engine is gone; try again")
-        flight, answered = engine.depart(model, rows, forecast_s, time.monotonic()), False
+        link = engine.link
+        asked = link.ask("answer", model.wire, kind, json_length, body)
+        flight = engine.depart(model, rows, forecast_s, time.monotonic())
         try:
-            answer = await engine.link.ask("answer", model.wire, kind, json_length, body)
-            answered = True
-        finally:
-            engine.land(flight, rows, time.monotonic(), answered=answered)
+            answer = await asked
+        except asyncio.CancelledError:  # the asker has left, and the engine is at it all the same: it may be what hangs
+            left = link.outlive(asked)
+            if left is None:
+                engine.land(flight, rows, time.monotonic(), answered=False)
+            else:
+                left.add_done_callback(lambda late: _land_late(engine, flight, rows, late))
+            raise
+        except BaseException:
+            engine.land(flight, rows, time.monotonic(), answered=False)
+            raise
+        engine.land(flight, rows, time.monotonic(), answered=True)
         reply = answer[0]
         if reply.rows and reply.status < 400:
             model.rows.learn(reply.rows, len(body))
@@ -257,6 +274,12 @@ class SchedulerCenter:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._fleet.closing:
             self._fleet.engines[0].happened("failed", reason=told(error))
+
+
+def _land_late(engine: Engine, flight: int, rows: int, reply: asyncio.Future[Answer]) -> None:
+    """The engine is done with a request that nobody waits for any more."""
+    answered = not reply.cancelled() and reply.exception() is None
+    engine.land(flight, rows, time.monotonic(), answered=answered)
 
 
 def _late(model: Served, forecast_s: float, limit_s: float) -> Unavailable:

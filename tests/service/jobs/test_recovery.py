@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -195,3 +196,21 @@ def test_a_store_that_is_away_is_waited_for(place, jobs, monkeypatch):
     monkeypatch.setattr(place.blobs, "put_file", away)
     check_once(place, jobs, jobs.create(place.project, dataset=place.sample(), config={"epochs": 1})["id"])
     assert len(tries) >= 8
+
+
+def test_leases_are_kept_while_the_store_keeps_the_scheduler_waiting(place, jobs, monkeypatch):
+    job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
+    wait_for(lambda: place.row(job).state == "running")
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(_):
+        asked.set()
+        assert answer.wait(30)
+        return 1
+
+    monkeypatch.setattr(place.blobs, "size", slow)
+    jobs.create(place.project, dataset=place.file("a,b\n" + "1,0\n2,1\n" * 20, "b"))
+    assert asked.wait(30)
+    before = place.row(job).lease_until
+    wait_for(lambda: place.row(job).lease_until > before + 3, 20)
+    answer.set()

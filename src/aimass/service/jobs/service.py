@@ -58,7 +58,9 @@ class Jobs:
         self._failures: dict[str, int] = {}  # how often in a row a job could not be carried on; it waits longer each time
         self._faults: dict[str, int] = {}  # and how often of these the reason was not outside of it
         self._wake, self._leave, self._stop_runners = threading.Event(), threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._scheduler = threading.Thread(target=self._schedule, name="jobs", daemon=True)
+        self._renewer = threading.Thread(target=self._renew, name="leases of jobs", daemon=True)
 
     # ------------------------------------------------------------------------------------------------------ what is asked
 
@@ -143,23 +145,24 @@ class Jobs:
 
     def start(self) -> None:
         """Begin to carry jobs out, in threads of their own."""
-        assert self._thread is None, "a service starts its jobs once"
-        self._thread = threading.Thread(target=self._schedule, name="jobs", daemon=True)
-        self._thread.start()
+        self._scheduler.start()
+        self._renewer.start()
 
     def close(self, *, stop_drivers: bool = False) -> None:
         """Leave. Drivers go on, and the next service adopts them at once; with `stop_drivers` they write a checkpoint and end, and
         their jobs are queued."""
         self._leave.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._scheduler.is_alive():
+            self._scheduler.join()
         if stop_drivers:
             self._stop_drivers()
         self._stop_runners.set()
         for thread in list(self._runners.values()):
             thread.join()
+        self._ended.set()
+        if self._renewer.is_alive():
+            self._renewer.join()
         self._queue.release(list(self._runners))
         self._runners.clear()
 
@@ -187,18 +190,22 @@ class Jobs:
     def _schedule(self) -> None:
         with contextlib.suppress(AimassError, OSError):
             self._sweep()
-        renewed = 0.0
         while not self._leave.is_set():
             try:
-                if time.monotonic() - renewed >= _RENEW_S:
-                    self._queue.renew(list(self._runners))
-                    renewed = time.monotonic()
                 self._look()
             except Exception:
                 logger.exception("the scheduler of jobs could not look; it looks again")
                 self._leave.wait(1.0)
             self._wake.wait(_TICK_S)
             self._wake.clear()
+
+    def _renew(self) -> None:
+        """Keep the leases until the last runner has left, however long the scheduler waits for the store meanwhile."""
+        while not self._ended.wait(_RENEW_S):
+            try:
+                self._queue.renew([job for job, runner in list(self._runners.items()) if runner.is_alive()])
+            except Exception:
+                logger.exception("the leases of jobs could not be renewed; they are tried again")
 
     def _look(self) -> None:
         """Let new jobs in, and claim what is left alone and what fits."""

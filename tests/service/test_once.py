@@ -1,13 +1,17 @@
 import threading
 import time
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from books import PROJECT, books
 from databases import database_url  # noqa: F401 - a fixture
 from served import ROW, error_of, publish, upload
 
+from aimass.billing import budgets
 from aimass.core.errors import Conflict
 from aimass.service.once import Answers, Stored, claim_of
+from aimass.service.routes.predict import _charge
 from aimass.store.database import Database
 from aimass.store.tables import idempotency
 
@@ -159,3 +163,14 @@ def test_claims_on_both_databases(database_url):  # noqa: F811
 
 def test_an_upload_without_a_key_is_no_business_of_it(member):
     assert upload(member)["id"] != upload(member)["id"]
+
+
+def test_a_prediction_is_charged_under_the_longest_name_of_a_request(database_url):  # noqa: F811
+    caller, target = SimpleNamespace(project=PROJECT, key="key"), SimpleNamespace(name="digits", version=1)
+    with books(database_url) as database:
+        with database.write() as connection:
+            budgets.set_budget(connection, PROJECT, limit_micro=100)
+        reply = SimpleNamespace(rows=1, json_length=0)
+        _charge(SimpleNamespace(database=database), caller, target, None, reply, b"{}", "r" * 128)
+        with database.read() as connection:
+            assert budgets.standing(connection, PROJECT).spent_micro == 100

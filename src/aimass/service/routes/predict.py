@@ -125,12 +125,12 @@ def _charge(platform: Any, caller: Caller, target: Target, claim: Claim | None, 
     Raises:
         QuotaExceeded: the budget has no more.
     """
-    now = time.time()
+    now, event_id = time.time(), new_id("use")
     with platform.database.write() as connection:
         amount = prices.read(connection).at(ITEM, now).amount_micro(reply.rows)
-        reserved = budgets.reserve(connection, caller.project, amount, holder=f"request:{request_id}", now=now)
+        reserved = budgets.reserve(connection, caller.project, amount, holder=event_id, now=now)
         event = ledger.Usage(
-            id=new_id("use"),
+            id=event_id,
             time=now,
             project=caller.project,
             kind="prediction",

@@ -391,15 +391,23 @@ def test_a_busy_model_gets_a_second_engine(tmp_path, folder):
     run(tmp_path, work, num_engines=2)
 
 
-def test_new_settings_reach_the_engine(tmp_path, folder):
-    async def work(center, events):
-        await center.answer(target(folder), "predict", BODY)
-        await center.answer(target(folder, max_batch=8), "predict", BODY)
-        await until(lambda: kinds(events).count("evicted") == 1)
-        assert kinds(events).count("loaded") == 2
-        assert center.is_loaded("ver-small-1")
+def test_new_settings_reach_the_engine_beside_the_old_which_go_when_nobody_means_them(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr("aimass.serving.scheduler_center._UNNAMED_S", 0.8)
+    old, new = target(folder), target(folder, max_batch=8)
 
-    run(tmp_path, work)
+    async def work(center, events):
+        await center.answer(old, "predict", BODY)
+        await center.load(new)
+        for each in (old, new, target(folder), target(folder, max_batch=8)):
+            assert (await center.answer(each, "predict", BODY))[0].status == 200
+        assert kinds(events).count("loaded") == 2
+        await until(lambda: kinds(events).count("evicted") == 1)
+        await asyncio.sleep(1.5)
+        assert kinds(events).count("evicted") == 1
+        assert center.is_loaded("ver-small-1")
+        assert len(center._served) == 1
+
+    run(tmp_path, work, is_current=lambda each: each.settings == new.settings)
 
 
 SERVICE = """

@@ -67,6 +67,11 @@ class Directory:
         """All deployments of a project that can answer, by name."""
         return sorted((target for (owner, _), target in self._targets.items() if owner == project), key=lambda target: target.name)
 
+    def is_current(self, target: Target) -> bool:
+        """Whether a target is what its name stands for just now."""
+        found = self._targets.get((target.project, target.name))
+        return found is not None and found.version_id == target.version_id and found.settings == target.settings
+
     def state(self, version_id: str) -> tuple[str, str | None]:
         """Whether a version's files are here: `ready`, `loading` or `failed`, and why it failed."""
         if version_id in self._failures:

@@ -66,7 +66,11 @@ class Platform:
         self.sweeper = Sweeper(self.database, self.blobs)
         self.history = EngineHistory(self.database, self.service_id)
         self.center = SchedulerCenter(
-            home=settings.home, num_engines=settings.engines, budget_bytes=settings.engine_memory, tell=self.history.tell
+            home=settings.home,
+            num_engines=settings.engines,
+            budget_bytes=settings.engine_memory,
+            tell=self.history.tell,
+            is_current=self.directory.is_current,
         )
         self.admin_key: str | None = None
         self.leaving = asyncio.Event()

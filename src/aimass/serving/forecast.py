@@ -91,6 +91,11 @@ class Rate:
     def __init__(self, now: float) -> None:
         self.count, self.per_s, self._seen, self._then = 0, 0.0, 0, now
 
+    @property
+    def has_counted(self) -> bool:
+        """Whether there were any since the last look."""
+        return self.count != self._seen
+
     def tick(self, now: float) -> None:
         """Look at the count; the caller does so every now and then."""
         passed = now - self._then

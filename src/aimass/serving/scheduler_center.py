@@ -23,6 +23,7 @@ from aimass.serving.quarantine import Quarantine
 
 HANG_S = 10.0
 _TICK_S = 0.5
+_UNNAMED_S = 60.0
 
 
 class SchedulerCenter:
@@ -35,6 +36,7 @@ class SchedulerCenter:
         threads: computing threads of each engine.
         tell: hears every event; on the loop, so it must be quick.
         hang_s: an engine that has not answered for longer, and for 20 times what was forecast, is killed.
+        is_current: whether a target is still what its name stands for; one that is not goes once nobody has asked for it for a while.
     """
 
     def __init__(
@@ -46,13 +48,15 @@ class SchedulerCenter:
         threads: int = 1,
         tell: Callable[[EngineEvent], None] = lambda event: None,
         hang_s: float = HANG_S,
+        is_current: Callable[[Target], bool] = lambda target: True,
     ) -> None:
         self._fleet = Fleet(
             home=home, num_engines=num_engines, budget_bytes=budget_bytes, threads=threads, hang_s=hang_s, tell=tell, lost=self._lost
         )
         self._quarantine = Quarantine()
         self._placement = Placement(self._fleet, self._blame)
-        self._served: dict[tuple[str, str], Served] = {}
+        self._served: dict[Target, Served] = {}
+        self._is_current = is_current
         self._again_alone = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._generation = 0
@@ -87,8 +91,8 @@ class SchedulerCenter:
         Raises:
             Unavailable: it cannot be answered in time, no engine has room, or engines died of it.
         """
-        model = self._served.get((target.version_id, target.name))
-        if model is None or model.target is not target:
+        model = self._served.get(target)
+        if model is None:
             model = self._meet(target)
         if deadline_s is None:
             return await self._answer(model, kind, body, json_length, None)
@@ -201,8 +205,13 @@ class SchedulerCenter:
 
     async def unload(self, version_id: str) -> None:
         """Take a version off all engines, once they have answered what they have of it."""
-        for key in [key for key in self._served if key[0] == version_id]:
-            await self._retire(self._served.pop(key))
+        for target in [target for target in self._served if target.version_id == version_id]:
+            await self._let_go(self._served.pop(target))
+
+    async def _let_go(self, model: Served) -> None:
+        if model.loading is not None:
+            await asyncio.wait([model.loading])
+        await self._retire(model)
 
     async def _retire(self, model: Served) -> None:
         engines, model.holders = model.holders, []
@@ -214,30 +223,29 @@ class SchedulerCenter:
 
     def is_loaded(self, version_id: str) -> bool:
         """Whether a version lies on an engine that can answer just now."""
-        return any(model.holders for key, model in self._served.items() if key[0] == version_id)
+        return any(model.holders for target, model in self._served.items() if target.version_id == version_id)
 
     def engines(self) -> list[dict[str, Any]]:
         """Every engine's state, load, latency and history, as `GET /v1/engines` shows them."""
         return [engine.describe() for engine in self._fleet.engines]
 
     def _meet(self, target: Target) -> Served:
-        """What is known of a target; new settings make it another model to the engines."""
-        key = (target.version_id, target.name)
-        known = self._served.get(key)
-        if known is not None and dict(known.target.settings) == dict(target.settings):
-            known.target = target
-            return known
-        self._generation += 1
-        model = self._served[key] = Served(target, f"{target.version_id}.{self._generation}", time.monotonic())
-        if known is not None:
-            self._spawn(self._retire(known))
+        """What is known of a target; other settings make it another model to the engines, beside the one that still answers."""
+        model = next((model for model in self._served.values() if _is_same(model.target, target)), None)
+        if model is None:
+            self._generation += 1
+            model = Served(target, f"{target.version_id}.{self._generation}", time.monotonic())
+        else:
+            del self._served[model.target]
+            model.target = target
+        self._served[target] = model
         return model
 
     def _lost(self, engine: Engine, held: list[Served]) -> None:
         """An engine died. What lies nowhere else is brought back."""
         now = time.monotonic()
         for model in held:
-            known = self._served.get((model.target.version_id, model.target.name)) is model
+            known = self._served.get(model.target) is model
             if known and not model.holders and not self._quarantine.is_out(model, now):
                 self._spawn(self._placement.bring(model))
 
@@ -251,15 +259,19 @@ class SchedulerCenter:
         self._spawn(self._retire(model))
 
     async def _watch(self) -> None:
-        """Twice a second: rates, hung engines, memory, copies."""
+        """Twice a second: rates, hung engines, memory, copies, models that no name stands for any more."""
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.monotonic()
             self._fleet.kill_hung(now)
             self._fleet.measure()
-            for model in self._served.values():
+            for model in list(self._served.values()):
+                if model.rate.has_counted or model.loading is not None:
+                    model.last_used = now
                 model.rate.tick(now)
                 self._placement.consider_copy(model)
+                if now - model.last_used > _UNNAMED_S and not self._is_current(model.target):
+                    self._spawn(self._let_go(self._served.pop(model.target)))
             paces = [engine.pace for engine in self._fleet.engines if engine.ready]
             for engine in self._fleet.engines:
                 engine.relax(now, min(paces, default=1.0))
@@ -280,6 +292,11 @@ def _land_late(engine: Engine, flight: int, rows: int, reply: asyncio.Future[Ans
     """The engine is done with a request that nobody waits for any more."""
     answered = not reply.cancelled() and reply.exception() is None
     engine.land(flight, rows, time.monotonic(), answered=answered)
+
+
+def _is_same(one: Target, other: Target) -> bool:
+    """Whether two targets are one to the engines."""
+    return one.version_id == other.version_id and one.name == other.name and dict(one.settings) == dict(other.settings)
 
 
 def _late(model: Served, forecast_s: float, limit_s: float) -> Unavailable:

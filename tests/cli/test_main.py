@@ -45,6 +45,12 @@ def test_version(aimass):
     ("arguments", "status", "message"),
     [
         (["trian"], 2, "error: no such command 'trian'; did you mean 'train'? `aimass --help` shows what there is\n"),
+        (
+            ["keys", "create", "shop", "--role", "boss"],
+            2,
+            "error: invalid value for '--role': 'boss' is not one of 'inference', 'member', 'admin'; "
+            "`aimass keys create --help` shows what there is\n",
+        ),
         (["train", "iris", "--epochs", "0"], 2, "error: stop.epochs=0: input should be greater than or equal to 1\n"),
         (["train", "iris", "--workers", "-1"], 2, "error: workers=-1: input should be greater than or equal to 0\n"),
         (["train", "no.csv", "--target", "x"], 5, "error: there is no file 'no.csv'"),

@@ -59,6 +59,10 @@ def test_lines_tell_the_beginning_the_end_and_little_between(tmp_path):
     assert len(lines) < 100
 
 
+def test_one_worker_is_no_plural(told):
+    assert lines_of(told(started(workers=1)))[0] == "training on x: 100 rows, 10 parameters, async_sgd with 1 worker"
+
+
 def test_every_event_that_matters_has_its_line(told):
     lost = happened.WorkerLost(worker=1, pid=7, how="killed by SIGKILL", inside_push=True)
     again = happened.LeaseReassigned(lease=3, epoch=2, from_batch=4, reason="worker 1 killed by SIGKILL")

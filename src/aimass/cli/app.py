@@ -81,7 +81,13 @@ def in_words(problem: Any) -> UsageError | None:
     """What typer found wrong with a command line, as our own error; None where it only wants to show help."""
     if type(problem).__name__ == "NoArgsIsHelpError":
         return None
-    message = re.sub(r"\s+", " ", problem.format_message()).strip().rstrip(".").replace(". Did you mean", "; did you mean")
+    message = (
+        re.sub(r"\s+", " ", problem.format_message())
+        .replace("Value error, ", "")
+        .strip()
+        .rstrip(".")
+        .replace(". Did you mean", "; did you mean")
+    )
     context = getattr(problem, "ctx", None)
     hint = f"`{context.command_path} --help` shows what there is" if context is not None else ""
     error = UsageError(f"{message[:1].lower()}{message[1:]}{' ' if message.endswith('?') else '; '}{hint}".rstrip("; "))

@@ -190,7 +190,7 @@ def _show(job: Job) -> None:
         "created": moment(job.created_at),
         "started": moment(job.started_at),
         "ended": moment(job.finished_at) + (f" (after {_took(job)})" if _took(job) else ""),
-        "may use": f"{job.cpus:g} cores, {size(job.memory_bytes)}" if job.cpus else "",
+        "may use": f"{job.cpus:g} core{'' if job.cpus == 1 else 's'}, {size(job.memory_bytes)}" if job.cpus else "",
         "progress": ", ".join(f"{name} {value}" for name, value in progress.items()) if not job.has_ended else "",
         "starts": str(job.epoch) if job.epoch > 1 else "",
     }

@@ -111,7 +111,7 @@ def news(event: Event) -> str | None:
     """A sentence about an event that a person should see, and None for the others."""
     match event:
         case happened.RunStarted():
-            workers = f" with {event.workers} workers" if event.workers else ""
+            workers = f" with {event.workers} worker{'' if event.workers == 1 else 's'}" if event.workers else ""
             onwards = f", going on from step {event.resumed_at_step:,}" if event.resumed_at_step is not None else ""
             return f"training on {event.data}: {event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}{workers}{onwards}"
         case happened.WorkerLost():

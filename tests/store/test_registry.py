@@ -15,7 +15,7 @@ from store_models import SIGNATURE
 from aimass.core.errors import NotFound, UsageError
 from aimass.store.paging import Page
 from aimass.store.sweep import sweep
-from aimass.store.tables import datasets, files, models
+from aimass.store.tables import datasets, files, models, projects
 
 
 def publish(registry, database, blobs, name="churn", content=b"weights", project="proj-a"):
@@ -211,3 +211,11 @@ def test_the_sweep_keeps_what_a_version_a_file_or_a_data_set_has(registry, datab
     assert not blobs.exists(loose.sha256)
     for blob in (file, dataset, *version.files.values()):
         assert blobs.check(blob.sha256) == blob
+
+
+def test_the_sweep_of_a_new_database_leaves_what_was_in_the_store_before_it(database, blobs):
+    before = blobs.put([b"before"])
+    with database.write() as connection:
+        connection.execute(projects.update().values(created=time.time() + 60))
+    assert sweep(database, blobs, older_than_s=-120) == 0
+    assert blobs.exists(before.sha256)

@@ -30,7 +30,7 @@ class Place(Protocol):
     def open(self, sha256: str) -> BinaryIO | None: ...
     def copy_to(self, sha256: str, path: Path) -> None: ...
     def delete(self, sha256: str) -> None: ...
-    def sweep(self, keep: Container[str], older_than_s: float) -> int: ...
+    def sweep(self, keep: Container[str], older_than_s: float, since: float = 0.0) -> int: ...
 
 
 class Blobs:
@@ -155,17 +155,18 @@ class Blobs:
         """Remove a blob; one that is not there is no error."""
         self._place.delete(_checked(sha256))
 
-    def sweep(self, keep: Container[str], older_than_s: float) -> int:
+    def sweep(self, keep: Container[str], older_than_s: float, since: float = 0.0) -> int:
         """Remove the blobs that nobody keeps, and what killed processes left unfinished.
 
         Args:
             keep: the hashes that are in use.
             older_than_s: younger ones stay: their owner may be about to write down that it keeps them.
+            since: what was put in before this Unix time stays too.
 
         Returns:
             how many blobs went.
         """
-        return self._place.sweep(keep, older_than_s)
+        return self._place.sweep(keep, older_than_s, since)
 
     def damaged(self, sha256: str) -> StorageError:
         """What to say of a blob whose bytes are not what its name says."""

@@ -75,14 +75,16 @@ class BucketPlace:
         with self._in_words("changed"):
             self._files.rm_file(self._key(sha256))
 
-    def sweep(self, keep: Container[str], older_than_s: float) -> int:
+    def sweep(self, keep: Container[str], older_than_s: float, since: float = 0.0) -> int:
         """Remove what nobody keeps and what dead processes left. See `Blobs.sweep`."""
         removed, limit = 0, time.time() - older_than_s
         with self._in_words("changed"):
             found: dict[str, dict[str, Any]] = self._files.find(self.root, detail=True)
             for key, about in found.items():
                 sha256 = key.rsplit("/", 1)[-1]
-                if key == self._key(sha256) and sha256 not in keep and _is_older(about, limit) and self._is_still_older(key, limit):
+                if key != self._key(sha256) or sha256 in keep or not _is_older(about, limit) or _is_older(about, since):
+                    continue
+                if self._is_still_older(key, limit):
                     self._files.rm_file(key)
                     removed += 1
         sweep_abandoned(self._spool)

@@ -76,12 +76,12 @@ class FolderPlace:
         with storage_errors(self.root):
             self.path(sha256).unlink(missing_ok=True)
 
-    def sweep(self, keep: Container[str], older_than_s: float) -> int:
+    def sweep(self, keep: Container[str], older_than_s: float, since: float = 0.0) -> int:
         """Remove what nobody keeps and what dead processes left. See `Blobs.sweep`."""
         removed = 0
         limit = time.time() - older_than_s
         for path in self.root.glob("[0-9a-f][0-9a-f]/*"):
-            if path.name in keep or not _is_older(path, limit):
+            if path.name in keep or not _is_older(path, limit) or _is_older(path, since):
                 continue
             with self._lock(LOCK_EX):  # an upload of the same bytes, just now, makes the file young again
                 if _is_older(path, limit):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from aimass.store.blobs import Blobs
 from aimass.store.database import Database
-from aimass.store.tables import datasets, files, versions
+from aimass.store.tables import datasets, files, projects, versions
 
 _OLD_S = 24 * 3600.0
 
 
 def sweep(database: Database, blobs: Blobs, older_than_s: float = _OLD_S) -> int:
     """Remove the blobs that no file, data set or version has, and what killed processes left unfinished.
+
+    What is older than the database is none of its business: a new database on a store that was in use removes nothing of it.
 
     Args:
         database: what says which are in use.
@@ -23,8 +25,8 @@ def sweep(database: Database, blobs: Blobs, older_than_s: float = _OLD_S) -> int
         how many blobs went.
     """
     with database.read() as connection:
-        keep = blobs_in_use(connection)
-    return blobs.sweep(keep, older_than_s)
+        keep, born = blobs_in_use(connection), connection.scalar(select(func.min(projects.c.created)))
+    return 0 if born is None else blobs.sweep(keep, older_than_s, since=born)
 
 
 def blobs_in_use(connection: Connection) -> set[str]:

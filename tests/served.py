@@ -159,6 +159,10 @@ def error_of(answer, status):
     """The error of an answer, which has the API's shape and a request's id."""
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
     error = answer.json()["error"]
+    if answer.url.path.startswith("/v2"):  # the Open Inference Protocol has a sentence there
+        assert isinstance(error, str)
+        assert answer.headers["x-request-id"]
+        return {"message": error, "code": answer.json()["code"]}
     assert set(error) == {"message", "type", "param", "code"}
     assert answer.headers["x-request-id"]
     return error

@@ -1,5 +1,7 @@
 import httpx
+import numpy as np
 import pytest
+import tritonclient.http as triton
 from served import ROW, error_of, publish, running, until
 
 JSON = {"content-type": "application/json"}
@@ -83,6 +85,18 @@ def test_the_open_inference_protocol_beside_inference(service, deployed):
     error_of(deployed.get("/v2/models/iris/versions/7/ready"), 404)
     error_of(deployed.get("/v2/models/nothing"), 404)
     error_of(httpx.get(f"{service.url}/v2/models/iris"), 401)
+
+
+def test_tritons_client_can_say_what_was_wrong(deployed, service):
+    client = triton.InferenceServerClient(service.url.removeprefix("http://"))
+    wrong = triton.InferInput("sepal length (cm)", [1], "FP64")
+    wrong.set_data_from_numpy(np.array([5.1]))
+    headers = {"Authorization": deployed.headers["authorization"]}
+    with pytest.raises(triton.InferenceServerException, match="sepal width"):
+        client.infer("iris", [wrong], headers=dict(headers))
+    with pytest.raises(triton.InferenceServerException, match="nothing"):
+        client.get_model_metadata("nothing", headers=dict(headers))
+    client.close()
 
 
 def test_engines_tell_how_they_stand(deployed, admin):

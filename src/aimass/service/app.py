@@ -15,15 +15,17 @@ from aimass.service.figures import figures
 from aimass.service.once import Once
 from aimass.service.platform import Platform
 from aimass.serving.gateway import Gateway
+from aimass.serving.plain_errors import PlainErrors
 
 _ABOUT = """Data in, a trained, versioned, served and metered model out.
 
 Every request carries a key: `Authorization: Bearer am_<id>_<secret>`. Errors are
-`{"error": {"message", "type", "param", "code"}}`; lists are paged by `after`. Every answer has an `x-request-id`. POST requests that
-create something take an `Idempotency-Key`: the same request under the same key is done once."""
+`{"error": {"message", "type", "param", "code"}}`, and under `/v2` `{"error": "a sentence", "code"}`; lists are paged by `after`. Every
+answer has an `x-request-id`. POST requests that create something take an `Idempotency-Key`: the same request under the same key is
+done once."""
 
 
-def build(platform: Platform) -> Gateway:
+def build(platform: Platform) -> PlainErrors:
     """The ASGI app of a platform that is started.
 
     Returns:
@@ -36,7 +38,7 @@ def build(platform: Platform) -> Gateway:
         door, platform.directory, platform.meter, platform.center, max_body=settings.max_body, body_limit_s=settings.body_timeout
     )
     app.state.figures = figures(platform, gateway)
-    return gateway
+    return PlainErrors(gateway)
 
 
 def rest(platform: Platform) -> FastAPI:

@@ -62,6 +62,13 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class PlainError(BaseModel):
+    """The body of every error under `/v2`: the Open Inference Protocol has a sentence there."""
+
+    error: str
+    code: str
+
+
 def listing(found: tuple[Sequence[dict[str, Any]], bool], name: str = "id") -> dict[str, Any]:
     """A page as its JSON."""
     rows, more = found
@@ -72,9 +79,9 @@ def listing(found: tuple[Sequence[dict[str, Any]], bool], name: str = "id") -> d
 _ALWAYS = (400, 401, 403, 408, 413, 422, 500, 507)
 
 
-def failures(*more: int) -> dict[int | str, dict[str, Any]]:
+def failures(*more: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer with, for its documentation: the usual ones and `more`."""
-    return {status: {"model": ErrorBody} for status in sorted({*_ALWAYS, *more})}
+    return {status: {"model": model} for status in sorted({*_ALWAYS, *more})}
 
 
 class _StrictRequest(Request):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from aimass.core.errors import Unavailable
 from aimass.service.auth import Inference, Member
-from aimass.service.shapes import ErrorBody, Here, failures, new_router
+from aimass.service.shapes import Here, PlainError, failures, new_router
 from aimass.serving import oip
 from aimass.serving.ports import Target
 
@@ -75,8 +75,9 @@ class Entry(BaseModel):
     reason: str
 
 
+_NOT_THERE = failures(404, 503, model=PlainError)
 _UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": ServerReady}}
-_MODEL_UNREADY: dict[int | str, dict[str, Any]] = {**failures(404), 503: {"model": ModelReady | ErrorBody}}
+_MODEL_UNREADY: dict[int | str, dict[str, Any]] = {**failures(404, model=PlainError), 503: {"model": ModelReady | PlainError}}
 
 
 @router.get("/v2", response_model=Server)
@@ -101,13 +102,18 @@ def ready(platform: Here, response: Response) -> Any:
     return {"ready": is_ready}
 
 
-@router.get("/v2/models/{name}", response_model=Metadata, response_model_exclude_none=True, responses=failures(404, 503))
+@router.get("/v2/models/{name}", response_model=Metadata, response_model_exclude_none=True, responses=_NOT_THERE)
 async def metadata(name: str, caller: Inference, platform: Here) -> Any:
     """What a model takes, and what it gives."""
     return _metadata(platform.directory.target(caller, name, None))
 
 
-@router.get("/v2/models/{name}/versions/{version}", response_model=Metadata, response_model_exclude_none=True, responses=failures(404, 503))
+@router.get(
+    "/v2/models/{name}/versions/{version}",
+    response_model=Metadata,
+    response_model_exclude_none=True,
+    responses=_NOT_THERE,
+)
 async def version_metadata(name: str, version: str, caller: Inference, platform: Here) -> Any:
     """The same, provided that the name stands for this version."""
     return _metadata(platform.directory.target(caller, name, version))
@@ -125,7 +131,7 @@ async def version_ready(name: str, version: str, caller: Inference, platform: He
     return _readiness(platform, platform.directory.target(caller, name, version), response)
 
 
-@router.post("/v2/repository/index", response_model=list[Entry], responses=failures())
+@router.post("/v2/repository/index", response_model=list[Entry], responses=failures(model=PlainError))
 async def index(caller: Inference, platform: Here) -> Any:
     """The deployments of the project, and which of them lie on an engine."""
     found = []
@@ -135,7 +141,7 @@ async def index(caller: Inference, platform: Here) -> Any:
     return found
 
 
-@router.post("/v2/repository/models/{name}/load", response_model=ModelReady, responses=failures(404, 503))
+@router.post("/v2/repository/models/{name}/load", response_model=ModelReady, responses=_NOT_THERE)
 async def load(name: str, caller: Member, platform: Here) -> Any:
     """Have a deployed model on an engine."""
     target = platform.directory.target(caller, name, None)
@@ -143,7 +149,7 @@ async def load(name: str, caller: Member, platform: Here) -> Any:
     return {"name": name, "ready": True}
 
 
-@router.post("/v2/repository/models/{name}/unload", response_model=ModelReady, responses=failures(404, 503))
+@router.post("/v2/repository/models/{name}/unload", response_model=ModelReady, responses=_NOT_THERE)
 async def unload(name: str, caller: Member, platform: Here) -> Any:
     """Take a model off the engines, once they have answered what they have of it. The next request loads it again."""
     target = platform.directory.target(caller, name, None)

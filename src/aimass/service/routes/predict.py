@@ -18,13 +18,14 @@ from aimass.billing.meter import ITEM, UNIT
 from aimass.core.ids import new_id
 from aimass.service.auth import Inference
 from aimass.service.once import Claim, Stored, claim_of, key_of
-from aimass.service.shapes import Here, failures, new_router
+from aimass.service.shapes import Here, PlainError, failures, new_router
 from aimass.serving.bodies import json_length
 from aimass.serving.frames import Reply
 from aimass.serving.ports import Caller, Target
 
 router = new_router("predictions")
-_STATUSES = failures(404, 409, 415, 429, 503)
+_REFUSED = (404, 409, 415, 429, 503)
+_STATUSES, _PLAIN = failures(*_REFUSED), failures(*_REFUSED, model=PlainError)
 
 
 class Instances(BaseModel):
@@ -78,15 +79,13 @@ async def predict_version(name: str, version: str, request: Request, caller: Inf
     return await _answer(request, platform, caller, name, version, "predict")
 
 
-@router.post("/v2/models/{name}/infer", response_model=InferredTensors, responses=_STATUSES, openapi_extra=_body(Tensors))
+@router.post("/v2/models/{name}/infer", response_model=InferredTensors, responses=_PLAIN, openapi_extra=_body(Tensors))
 async def infer(name: str, request: Request, caller: Inference, platform: Here) -> Any:
     """Infer by the Open Inference Protocol, in JSON or with binary tensors."""
     return await _answer(request, platform, caller, name, None, "infer")
 
 
-@router.post(
-    "/v2/models/{name}/versions/{version}/infer", response_model=InferredTensors, responses=_STATUSES, openapi_extra=_body(Tensors)
-)
+@router.post("/v2/models/{name}/versions/{version}/infer", response_model=InferredTensors, responses=_PLAIN, openapi_extra=_body(Tensors))
 async def infer_version(name: str, version: str, request: Request, caller: Inference, platform: Here) -> Any:
     """Infer, provided that the name stands for this version."""
     return await _answer(request, platform, caller, name, version, "infer")

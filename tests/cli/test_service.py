@@ -161,7 +161,7 @@ def test_keys_and_projects(say, aimass, service, monkeypatch, tmp_path, churn):
     monkeypatch.setenv("AIMASS_API_KEY", made["key"])
     Path("rows.json").write_text(ROWS)
     assert len(say("predict", "churn", "rows.json", "--json")["predictions"]) == 2
-    assert aimass("files", "list").status == 9
+    assert aimass("files", "list").status == 14
     monkeypatch.setenv("AIMASS_API_KEY", other["key"])
     outcome = aimass("models", "show", "churn")
     assert (outcome.status, "churn" in outcome.err) == (5, True)

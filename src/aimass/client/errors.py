@@ -65,9 +65,11 @@ def _class_for(code: object, status: int) -> type[AimassError]:
 
 
 def _tree(kind: type[AimassError]) -> Iterator[type[AimassError]]:
+    """The errors of `core/errors.py`; what other rooms make of them is not for callers of a service."""
     yield kind
     for below in kind.__subclasses__():
-        yield from _tree(below)
+        if below.__module__ == AimassError.__module__:
+            yield from _tree(below)
 
 
 def _told(response: httpx.Response) -> dict[str, Any]:

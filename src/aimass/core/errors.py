@@ -78,7 +78,7 @@ class Unauthorized(AimassError):
 class Forbidden(AimassError):
     """The key is good, and may not do this."""
 
-    code, http_status, exit_code = "permission_denied", 403, 9
+    code, http_status, exit_code = "permission_denied", 403, 14
 
 
 class Conflict(AimassError):
@@ -90,7 +90,7 @@ class Conflict(AimassError):
 class TooLarge(AimassError):
     """More bytes, rows or figures than are taken in."""
 
-    code, http_status, exit_code = "too_large", 413, 4
+    code, http_status, exit_code = "too_large", 413, 13
 
 
 class QuotaExceeded(AimassError):

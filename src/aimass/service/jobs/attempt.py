@@ -60,6 +60,11 @@ class Attempt:
         written = (self.folder.orders() or {}).get("written", 0.0)
         return self.status is None and self.holder is None and abs(time.time() - float(written)) < _STARTING_S
 
+    @property
+    def has_lived(self) -> bool:
+        """Whether it is known to have begun. A service that died while it started a driver tells nothing of the job."""
+        return self.status is not None or self.holder is not None
+
     def lived_until(self) -> float:
         """Up to when it is known to have worked; 0 where it never did."""
         result, holder = self.result, self.holder

@@ -36,11 +36,11 @@ _PACKAGES = ("aimass", "torch", "numpy", "pyarrow", "scikit-learn")
 
 
 class _Stop:
-    """SIGTERM: before training begins it raises, afterwards it cancels the run in order."""
+    """SIGTERM: it is kept until `reading`; from then on it raises, and once training begins it cancels the run in order."""
 
     def __init__(self) -> None:
         self.run: Run | None = None
-        self.is_asked = self.is_starting = False
+        self.is_asked = self.is_reading = False
         signal.signal(signal.SIGTERM, self._hear)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -48,7 +48,17 @@ class _Stop:
         first, self.is_asked = not self.is_asked, True
         if self.run is not None:
             self.run.cancel()
-        elif first and not self.is_starting:
+        elif first and self.is_reading:
+            raise Cancelled("stopped before training began")
+
+    def reading(self) -> None:
+        """From now on there is nothing that a stop could break.
+
+        Raises:
+            Cancelled: it was asked for already.
+        """
+        self.is_reading = True
+        if self.is_asked:
             raise Cancelled("stopped before training began")
 
     def started(self, run: Run) -> None:
@@ -60,7 +70,7 @@ class _Stop:
 
 def main(path: Path, epoch: int) -> int:
     """Carry out the job in `path`, and return the exit status: 0 where there is a result."""
-    folder = JobFolder(path)
+    folder, stop = JobFolder(path), _Stop()
     with folder.held(epoch) as lock:
         orders = folder.orders()
         if lock is None or orders is None or orders["epoch"] != epoch:
@@ -69,7 +79,8 @@ def main(path: Path, epoch: int) -> int:
         _be_modest()
         threading.Thread(target=_beat, args=(lock,), daemon=True).start()
         try:
-            result = _carry_out(folder, orders, _Stop())
+            stop.reading()
+            result = _carry_out(folder, orders, stop)
         except AimassError as error:
             result = {"state": "cancelled" if isinstance(error, Cancelled) else "failed", "message": str(error), "code": error.code}
         folder.write_result({"epoch": epoch, "ended": time.time(), **result})
@@ -82,7 +93,7 @@ def _carry_out(folder: JobFolder, orders: dict[str, Any], stop: _Stop) -> dict[s
     options = dict(orders["data"]["options"])
     loaded = load(orders["data"]["source"], options.pop("target", None), **options)
     dataset = replace(loaded, name=orders["data"]["name"])  # people know it by its name; where its file lies is the service's business
-    stop.is_starting = True
+    stop.is_reading = False
     began = time.time()
     run = _begin(folder, orders["config"], dataset)
     stop.started(run)

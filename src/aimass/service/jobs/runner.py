@@ -274,7 +274,7 @@ class Runner:
             return self._finish("cancelled", None)
         orders = self.folder.orders() or {}
         has_moved = self.folder.newest_step() > orders.get("from_step", -1)
-        deaths = 1 if has_moved else self.row.deaths + 1
+        deaths = (0 if has_moved else self.row.deaths) + self.attempt.has_lived
         how = self.attempt.how()
         if deaths >= _MOST_DEATHS:
             lines = self.folder.log_lines()

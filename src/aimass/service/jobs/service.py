@@ -167,17 +167,18 @@ class Jobs:
         self._runners.clear()
 
     def _stop_drivers(self) -> None:
-        asked, deadline = False, time.monotonic() + _LEAVING_S
+        asked: set[Identity] = set()
+        deadline = time.monotonic() + _LEAVING_S
         while any(thread.is_alive() for thread in self._runners.values()):
             is_late = time.monotonic() > deadline
-            for job in self._runners if is_late or not asked else ():
+            for job in self._runners:
                 folder = JobFolder(self.home / "jobs" / job)
                 holder = folder.holder()
-                if holder is not None and folder.is_held():
+                if holder is not None and folder.is_held() and (is_late or holder.process not in asked):  # one may be starting yet
                     (process.kill if is_late else process.ask_to_stop)(holder.process.pid, holder.process.started)
+                    asked.add(holder.process)
             if is_late:
                 return
-            asked = True
             time.sleep(0.05)
 
     def _sweep(self) -> None:

@@ -13,7 +13,7 @@ import torch
 from aimass.optim.update import Update
 from aimass.parameters.layout import SLOT_FREE, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training import worker
+from aimass.training import planes, worker
 
 POINTS = ("in p", "in first", "in second", "before shard", "between shards", "before commit", "after commit", "in claim", "anywhere")
 KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed, at most how often, and where
@@ -90,7 +90,7 @@ class KillingServer(SharedMemoryServer):
         self.reached("after commit")
 
 
-class KillingTable(worker.LeaseTable):
+class KillingTable(planes.LeaseTable):
     def _take(self, index, slot):
         if isinstance(self.server, KillingServer):
             self.server.reached("in claim")
@@ -105,8 +105,8 @@ class IntegerLearner(worker.Learner):
 
 def main(context):
     """The worker's entry, run in the forked process."""
-    worker.SharedMemoryServer = KillingServer
-    worker.LeaseTable = KillingTable
+    planes.SharedMemoryServer = KillingServer
+    planes.LeaseTable = KillingTable
     worker.Learner = IntegerLearner
     worker.build_update = lambda config: IntegerUpdate()
     worker_main(context)

@@ -17,7 +17,9 @@ _ALIGNMENT = 4096
 _LINE_WORDS = 16  # two cache lines, so that neighbours do not share one
 
 # The control words.
-STOP, NEXT_LEASE, LEASE_LIMIT, NUM_LEASES = range(4)
+STOP, NEXT_LEASE, LEASE_LIMIT, NUM_LEASES, RATE_FACTOR, INCARNATION, GENERATION = range(7)
+"""`RATE_FACTOR` is a double: what every learning rate is multiplied with. `INCARNATION` counts how often the run went back.
+`GENERATION` counts the groups that workers have formed."""
 CONTROL_WORDS = _LINE_WORDS
 
 # A lease cell's words. A cell is empty while its owner is NOBODY and its number is -1.
@@ -26,14 +28,15 @@ CELL_WORDS = _LINE_WORDS
 NOBODY = -1
 
 # A slot's words. What stands from SLOT_FREE on belongs to the trainer.
-SLOT_INTENT, SLOT_SEQUENCE, SLOT_CELL, SLOT_COMMITS, SLOT_REFUSED = range(5)
+SLOT_INTENT, SLOT_SEQUENCE, SLOT_CELL, SLOT_COMMITS, SLOT_REFUSED, SLOT_CLOCK, SLOT_STATE, SLOT_TAU = range(8)
 SLOT_STALENESS = 8
 NUM_STALENESS_BINS = 32
 SLOT_FREE = SLOT_STALENESS + NUM_STALENESS_BINS
-SLOT_WORDS = 64
+SLOT_PART = 64  # eight words for servers that work in rounds
+SLOT_WORDS = 96
 
 # A shard's words, followed by the last sequence applied of each slot.
-SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS = range(6)
+SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS, SHARD_BUSY_NS, SHARD_WAITED_NS = range(8)
 SHARD_APPLIED = 8
 
 LEASE_LOCK = 1 << 40

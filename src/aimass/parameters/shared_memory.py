@@ -35,6 +35,7 @@ from aimass.parameters.layout import (
     NEXT_LEASE,
     NOBODY,
     NUM_STALENESS_BINS,
+    RATE_FACTOR,
     SHARD_APPLIED,
     SHARD_CLOCK,
     SHARD_NEXT_CLOCK,
@@ -88,6 +89,7 @@ class SharedMemoryServer(ParameterServer):
         self.memory, self.layout, self.update, self.rate, self.slot, self.atomic = memory, layout, update, rate, slot, atomic
         self.locks = ByteLocks(memory.descriptor)
         self.words = memory.view[: 8 * layout.num_words].cast("q")
+        self.reals = memory.view[: 8 * layout.num_words].cast("d")
         self.p = vector(memory, layout.vector_offset(0), layout.num_parameters)
         self.states = [vector(memory, layout.vector_offset(1 + i), layout.num_parameters) for i in range(len(layout.states))]
         self.gradients = [vector(memory, layout.gradient_offset(i), layout.num_parameters) for i in range(layout.num_slots)]
@@ -107,6 +109,7 @@ class SharedMemoryServer(ParameterServer):
         server = cls(SharedMemory.create(layout.size_bytes), layout, update, rate, **options)  # type: ignore[arg-type]
         for name, state in zip(layout.states, server.states, strict=True):
             state.fill_(update.initial.get(name, 0.0))
+        server.reals[RATE_FACTOR] = 1.0
         for cell in range(layout.num_cells):
             server.words[layout.cell(cell) + LEASE_NUMBER] = NOBODY
             server.words[layout.cell(cell) + LEASE_OWNER] = NOBODY
@@ -213,7 +216,7 @@ class SharedMemoryServer(ParameterServer):
     def _change(self, shard: Shard, slot: int, first_chunk: int) -> None:
         words, at, update, atomic = self.words, shard.words, self.update, self.atomic
         step = words[at + SHARD_NEXT_CLOCK]
-        rate = self.rate(step - 1)
+        rate = self.rate(step - 1) * self.reals[RATE_FACTOR]
         progress = 2 * first_chunk
         for chunk in shard.chunks[first_chunk:] if first_chunk else shard.chunks:
             if atomic:

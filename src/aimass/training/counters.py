@@ -21,7 +21,7 @@ class Counters:
 
     def __init__(self, server: SharedMemoryServer, before: dict[str, Any] | None = None) -> None:
         self._words = server.words
-        self._reals = server.memory.view[: 8 * server.layout.num_words].cast("d")
+        self._reals = server.reals
         self._slots = [server.layout.slot(slot) for slot in range(server.layout.num_slots)]
         self._before = before or {"rows": 0, "loss": 0.0, "loss_rows": 0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}
         self.num_lost: int = self._before["lost"]

@@ -11,8 +11,8 @@ from aimass.models.custom import check_module
 from aimass.models.learner import Learner
 from aimass.optim.update import build_update
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
-from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.leases import LeasePlan
+from aimass.training.planes import plane_of, server_options
 from aimass.training.worker import Orders, rate_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aimass.data.dataset import Dataset
     from aimass.models.tasks import Task
     from aimass.parameters.base import Snapshot
+    from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.config import TrainConfig
     from aimass.training.rows import Place
 
@@ -106,14 +107,9 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
         num_cells=2 * num_slots + 2 + num_open_leases,
         num_buffers=len(learner.float_buffers()),
     )
-    server = SharedMemoryServer.create(
-        layout,
-        update,
-        rate_of(config.optimizer.learning_rate, config.schedule, total_steps),
-        weight_decay=[config.optimizer.weight_decay_of(group.name) for group in manifest.groups],
-        slot=None if config.workers else 0,
-        atomic=config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),
-    )
+    rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
+    options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)
+    server = plane_of(config).server.create(layout, update, rate, **options)
     if config.workers:
         server.p.copy_(learner.parameters)
     else:

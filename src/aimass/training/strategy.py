@@ -20,6 +20,11 @@ class StrategyConfig(Config):
 
     name: str
 
+    @property
+    def plane(self) -> str:
+        """How parameters and batches are shared: `arrival`, where each push is applied when it comes."""
+        return "arrival"
+
 
 class Strategy(ABC):
     """One strategy. Starting, leases, evaluation, checkpoints and recovery belong to the trainer.

@@ -27,7 +27,7 @@ from aimass.training.buffers import gather_buffers
 from aimass.training.checkpoint import Best, Checkpoint, Checkpoints
 from aimass.training.counters import Counters
 from aimass.training.events import CheckpointUnreadable, CheckpointWritten, EpochEnded, GradientRefused, Progress, RunStarted
-from aimass.training.leases import LeaseTable
+from aimass.training.planes import plane_of
 from aimass.training.rows import TrainingRows, share
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
@@ -122,7 +122,7 @@ class Trainer:
         self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.leases = LeaseTable(self.server, self.plan, config.lease.timeout)
+        self.leases = plane_of(config).leases(self.server, self.plan, config.lease.timeout)
         self.leases.release_all()
         self.counters = Counters(self.server, state.get("counters"))
         self.rules = StopRules(config.stop, task.primary, state.get("elapsed_s", 0.0), state.get("history", []))

@@ -26,6 +26,7 @@ from aimass.parameters.base import Ticket
 from aimass.parameters.layout import SLOT_FREE, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.leases import Lease, LeasePlan, LeaseTable
+from aimass.training.planes import plane_of, server_options
 from aimass.training.rows import Place, TrainingRows, slice_batch
 from aimass.training.strategy import build_strategy
 
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from aimass.data.batch import Batch
     from aimass.training.config import TrainConfig
 
-STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED = range(SLOT_FREE, SLOT_FREE + 5)
-"""A worker's own words in its slot: steps; rows; the sum of finite losses times rows (a double), and its rows; rows behind its buffers."""
+STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED, OPERATION, SINCE_NS, LEAVE = range(SLOT_FREE, SLOT_FREE + 8)
+"""A worker's own words in its slot: steps; rows; the sum of finite losses times rows (a double), and its rows; rows behind its buffers;
+what it does, and since when (`time.monotonic_ns`); whether it shall leave after its batch."""
 
 _LARGEST_MESSAGE_BYTES = 1 << 15
 _IDLE_S = 0.001
@@ -77,7 +79,7 @@ class Worker:
         self.learner, self.server, self.slot = learner, server, slot
         self._leases, self._rows, self._clip = leases, rows, clip
         self._words, self._at = server.words, server.layout.slot(slot)
-        self._reals = server.memory.view[: 8 * server.layout.num_words].cast("d")
+        self._reals = server.reals
         self._batch_rows = 0
         self._clips = clip.norm is not None or clip.value is not None
         self.after_step: Callable[[], None] | None = None
@@ -153,15 +155,9 @@ def rate_of(learning_rate: float, schedule: ScheduleConfig, total_steps: int | N
 def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemoryServer:
     """A worker's handle on the parameter server."""
     config = orders.config
-    return SharedMemoryServer(
-        SharedMemory.attach(descriptor),
-        orders.layout,
-        build_update(config.optimizer),
-        rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches),
-        [config.optimizer.weight_decay_of(group.name) for group in learner.manifest.groups],
-        orders.slot,
-        atomic=getattr(config.strategy, "atomic", True),
-    )
+    rate = rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches)
+    options = server_options(config, [group.name for group in learner.manifest.groups], orders.slot)
+    return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, build_update(config.optimizer), rate, **options)
 
 
 def main(context: Context) -> None:
@@ -172,8 +168,9 @@ def main(context: Context) -> None:
     module = orders.module or build_module(config.model, orders.num_numbers, orders.cardinalities, orders.num_outputs)
     learner = Learner(module, build_task(orders.task), device=config.device)
     server = _attach(orders, learner, context.descriptors[0])
-    is_alone = orders.layout.num_slots == 1  # nobody else changes p while it computes, so that it needs no copy
-    learner.bind(server.p if is_alone else torch.empty_like(learner.parameters), server.gradient, copy_module=False)
+    plane = plane_of(config)
+    needs_no_copy = plane.shares_p or orders.layout.num_slots == 1  # nobody else changes p while it computes
+    learner.bind(server.p if needs_no_copy else torch.empty_like(learner.parameters), server.gradient, copy_module=False)
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:
@@ -181,7 +178,7 @@ def main(context: Context) -> None:
     worker = Worker(
         learner=learner,
         server=server,
-        leases=LeaseTable(server, orders.plan, config.lease.timeout),
+        leases=plane.leases(server, orders.plan, config.lease.timeout),
         rows=TrainingRows.attach(context.descriptors[1], orders.places),
         clip=config.clip,
         slot=orders.slot,

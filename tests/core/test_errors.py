@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from aimass.core import errors
-from aimass.core.errors import AimassError, StorageError, storage_errors, unknown_name
+from aimass.core.errors import AimassError, NotFound, StorageError, Unauthorized, Unavailable, error_headers, storage_errors, unknown_name
 
 
 def every_error(kind=AimassError):
@@ -34,3 +34,11 @@ def test_what_the_disk_says_becomes_a_sentence(tmp_path, number, words):
 
 def test_errors_module_names_what_it_offers():
     assert errors.Cancelled.exit_code == 130
+
+
+def test_the_same_headers_go_with_an_error_wherever_it_is_answered():
+    assert error_headers(Unauthorized("no key")) == {"www-authenticate": "Bearer"}
+    assert error_headers(NotFound("no file")) == {}
+    later = Unavailable("full")
+    later.retry_after_s = 0.25
+    assert error_headers(later) == {"retry-after": "1", "retry-after-ms": "250"}

@@ -6,10 +6,12 @@ Every class carries the exit code that the command line ends with and the HTTP s
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 
 class AimassError(Exception):
@@ -109,6 +111,32 @@ class Cancelled(AimassError):
     """The work was stopped on request."""
 
     code, http_status, exit_code = "cancelled", 409, 130
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "insufficient_quota"}
+_RETRY_S = 1.0
+
+
+def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
+    """The body of an HTTP answer that is an error, in OpenAI's shape.
+
+    >>> error_body(404, "there is no file 'x'", "not_found")["error"]["type"]
+    'invalid_request_error'
+    """
+    kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_headers(error: AimassError) -> dict[str, str]:
+    """The headers that go with it: when to try again, and how to say who one is.
+
+    >>> error_headers(Unavailable("no engine is ready"))
+    {'retry-after': '1', 'retry-after-ms': '1000'}
+    """
+    if error.http_status == 401:
+        return {"www-authenticate": "Bearer"}
+    wait_s = _RETRY_S if error.retry_after_s is None and error.http_status == 503 else error.retry_after_s
+    return {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(math.ceil(wait_s * 1000))}
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:

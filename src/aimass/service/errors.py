@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from aimass.core.errors import AimassError
+from aimass.core.errors import AimassError, error_body, error_headers
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "insufficient_quota"}
 _CODES = {
     400: "invalid_request",
     404: "not_found",
@@ -26,21 +23,9 @@ _CODES = {
 }
 
 
-def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    """The body of an answer that is an error.
-
-    >>> error_body(404, "there is no file 'x'", "not_found")["error"]["type"]
-    'invalid_request_error'
-    """
-    kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
 def answer(error: AimassError) -> JSONResponse:
     """One of our errors as a response."""
-    wait_s = error.retry_after_s if error.retry_after_s is not None else (1.0 if error.http_status == 503 else None)
-    headers = {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(math.ceil(wait_s * 1000))}
-    return JSONResponse(error_body(error.http_status, str(error), error.code, error.param), error.http_status, headers)
+    return JSONResponse(error_body(error.http_status, str(error), error.code, error.param), error.http_status, error_headers(error))
 
 
 def refusal(error: HTTPException) -> JSONResponse:

@@ -35,7 +35,7 @@ from aimass.serving.counters import Counters
 from aimass.serving.link import Answer
 from aimass.serving.paths import Paths, Route
 from aimass.serving.ports import Caller, Directory, Meter, Target
-from aimass.serving.problems import ClientGone, Headers, error_body, response_of
+from aimass.serving.problems import ClientGone, Headers, problem, response_of
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[Any], Awaitable[None]]
@@ -126,7 +126,7 @@ class Gateway:
             _log.exception("request %s failed", request_id)
             status = 500
             message = "the service met an error of its own; its log has it under this x-request-id"
-            await self._send(send, status, [], error_body(500, message, "internal"), request_id)
+            await self._send(send, status, [], problem(500, message, "internal"), request_id)
         (counts or self._counters.of("", "")).add(status, rows, time.perf_counter() - began)
 
     async def _answer(self, caller: Caller, target: Target, route: Route, headers: dict[bytes, bytes], receive: Receive) -> Answer:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
-from aimass.core.errors import AimassError
+from aimass.core.errors import AimassError, error_body, error_headers
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "insufficient_quota"}
 _encode = msgspec.json.Encoder().encode
 
 Headers = list[tuple[bytes, bytes]]
@@ -32,22 +29,16 @@ class ClientGone(AimassError):
     code, http_status, exit_code = "client_closed_request", 499, 12
 
 
-def error_body(status: int, message: str, code: str, param: str | None = None) -> bytes:
+def problem(status: int, message: str, code: str, param: str | None = None) -> bytes:
     """An error as the API has it.
 
-    >>> error_body(415, "send JSON", "unsupported_media_type")
+    >>> problem(415, "send JSON", "unsupported_media_type")
     b'{"error":{"message":"send JSON","type":"invalid_request_error","param":null,"code":"unsupported_media_type"}}'
     """
-    kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
-    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    return _encode(error_body(status, message, code, param))
 
 
 def response_of(error: AimassError) -> tuple[int, Headers, bytes]:
     """The status, the headers and the body that an error becomes."""
-    headers: Headers = []
-    if error.http_status == 503:
-        wait_s = error.retry_after_s if error.retry_after_s is not None else 1.0
-        headers = [(b"retry-after", b"%d" % math.ceil(wait_s)), (b"retry-after-ms", b"%d" % math.ceil(wait_s * 1000))]
-    elif error.http_status == 401:
-        headers = [(b"www-authenticate", b"Bearer")]
-    return error.http_status, headers, error_body(error.http_status, str(error), error.code, error.param)
+    headers: Headers = [(name.encode(), value.encode()) for name, value in error_headers(error).items()]
+    return error.http_status, headers, problem(error.http_status, str(error), error.code, error.param)

@@ -14,9 +14,10 @@ import torch
 from aimass.core.errors import AimassError, TooLarge, unknown_name
 from aimass.models.model import ROWS_AT_ONCE
 from aimass.serving.engine.answers import Decisions, decide
-from aimass.serving.engine.failures import ModelOutput, failure, failure_of
+from aimass.serving.engine.failures import ModelOutput, failure_of
 from aimass.serving.engine.inputs import Wanted
 from aimass.serving.frames import MAX_FRAME_BYTES
+from aimass.serving.problems import problem
 
 if TYPE_CHECKING:
     from aimass.serving.engine.models import LoadedModel
@@ -62,7 +63,7 @@ class Question:
             self.status, self.reply = failure_of(error)
         else:
             traceback.print_exception(error, file=sys.stderr)
-            self.status, self.reply = 500, failure(500, "the engine failed on this request; its log has the trace", "internal")
+            self.status, self.reply = 500, problem(500, "the engine failed on this request; its log has the trace", "internal")
         self.num_rows, self.values, self.arrays = 0, None, None
 
 

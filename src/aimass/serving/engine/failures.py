@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from aimass.core.errors import AimassError, Unavailable
+from aimass.serving.problems import problem
 
 MODEL_NOT_LOADED = "model_not_loaded"
 MODEL_OUTPUT = "model_output"
 
-_encode = msgspec.json.Encoder().encode
-
-
-def failure(status: int, message: str, code: str, param: str | None = None) -> bytes:
-    """The body of an error, as the API has it.
-
-    >>> failure(422, "row 0: ...", "invalid_data", "instances[0].age")  # doctest: +ELLIPSIS
-    b'{"error":{"message":"row 0: ...","type":"invalid_request_error","param":"instances[0].age","code":"invalid_data"}}'
-    """
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
-
 
 def failure_of(error: AimassError) -> tuple[int, bytes]:
     """The status and the body that an error becomes."""
-    return error.http_status, failure(error.http_status, str(error), error.code, error.param)
+    return error.http_status, problem(error.http_status, str(error), error.code, error.param)
 
 
 def about(error: AimassError, param: str) -> AimassError:

@@ -21,9 +21,10 @@ import msgspec
 
 from aimass.core.errors import AimassError, DataError, UsageError, unknown_name
 from aimass.serving.engine.batcher import Batcher
-from aimass.serving.engine.failures import failure, failure_of
+from aimass.serving.engine.failures import failure_of
 from aimass.serving.engine.models import LoadedModel, Models, own_memory_bytes
 from aimass.serving.frames import Ask, FrameReader, Reply, frame
+from aimass.serving.problems import problem
 
 _MOST_WAITING_BYTES = 64 << 20
 _LEAVE_S = 5.0  # how long a gateway may take to read the last replies
@@ -166,7 +167,7 @@ class Server:
             return
         except Exception as error:  # noqa: BLE001 - whatever a damaged folder does, the asker is told and the engine goes on
             message = f"the model cannot be loaded ({type(error).__name__}: {str(error)[:200]}); save it again"
-            connection.send(Reply(ask.id, 500), failure(500, message, "internal"))
+            connection.send(Reply(ask.id, 500), problem(500, message, "internal"))
             return
         connection.send(Reply(ask.id, 200), _pack({"bytes": loaded.size_bytes, "signature": loaded.model.signature()}))
 

@@ -29,6 +29,7 @@ from aimass.training.counters import Counters
 from aimass.training.events import CheckpointUnreadable, CheckpointWritten, EpochEnded, GradientRefused, Progress, RunStarted
 from aimass.training.planes import plane_of
 from aimass.training.rows import TrainingRows, share
+from aimass.training.shaping import current_shape
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
 from aimass.training.summary import summarise
@@ -72,7 +73,7 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.config, self.data, self.folder, self.tell = config, data, folder, tell
-        self._module, self._resume = module, resume
+        self._module, self._resume, self._shape = module, resume, current_shape()
         self.best: Best | None = None
         self.summary: dict[str, Any] = {"steps": 0}
         self._cancelled = threading.Event()
@@ -182,6 +183,7 @@ class Trainer:
             return
         self._rows, places = share(encoded)
         orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self._module)
+        orders.shape = self._shape
         descriptors = [self.server.memory.descriptor, self._rows.descriptor]
         everyone = [orders] * self.config.workers
         self._supervisor = Supervisor(everyone, descriptors, self.server, self.leases, self.folder / "logs", self.tell)

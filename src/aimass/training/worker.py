@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aimass.cluster.base import Context
     from aimass.data.batch import Batch
     from aimass.training.config import TrainConfig
+    from aimass.training.shaping import Shape
 
 STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED, OPERATION, SINCE_NS, LEAVE = range(SLOT_FREE, SLOT_FREE + 8)
 """A worker's own words in its slot: steps; rows; the sum of finite losses times rows (a double), and its rows; rows behind its buffers;
@@ -62,6 +63,7 @@ class Orders:
     slot: int
     buffers: Tensor | None = None
     integers: dict[str, Tensor] = field(default_factory=dict)
+    shape: Shape | None = None
 
 
 class Worker:
@@ -175,7 +177,8 @@ def main(context: Context) -> None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:
         learner.set_integer_buffers(orders.integers)
-    worker = Worker(
+    kind = Worker if orders.shape is None else orders.shape.worker(orders.slot)
+    worker = kind(
         learner=learner,
         server=server,
         leases=plane.leases(server, orders.plan, config.lease.timeout),

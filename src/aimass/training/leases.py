@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -143,6 +143,9 @@ class LeaseTable:
         timeout_s: how long a worker may go without a committed batch.
     """
 
+    kills_late: ClassVar[bool] = False
+    """Whether a late worker is killed before its work goes to another. Here its pushes are refused, which is enough."""
+
     def __init__(self, server: SharedMemoryServer, plan: LeasePlan, timeout_s: float) -> None:
         self.server, self.plan, self.words = server, plan, server.words
         self._cells = [server.layout.cell(i) for i in range(server.layout.num_cells)]
@@ -191,6 +194,11 @@ class LeaseTable:
         """Take every lease from a worker that is gone. Its unfinished push must have been recovered before."""
         with self.server.locks.held(LEASE_LOCK):
             return self._release([at for at in self._cells if self.words[at + LEASE_OWNER] == slot])
+
+    def late(self) -> list[int]:
+        """The slots of the workers whose time is over."""
+        now, words = time.monotonic_ns(), self.words
+        return [words[at + LEASE_OWNER] for at in self._cells if words[at + LEASE_OWNER] != NOBODY and words[at + LEASE_DEADLINE_NS] < now]
 
     def revoke_late(self) -> list[Released]:
         """Take from living workers the leases whose time is over. One that is just being pushed to is left alone."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
+from aimass.parameters.layout import GENERATION, SLOT_STATE
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training import worker
 from aimass.training.events import LeaseReassigned, WorkerLost, WorkerStarted, WorkerStuck
@@ -67,6 +68,7 @@ class Supervisor:
         self._deaths_in_vain = 0
         self._committed_at_death = -1
         self._failure: str | None = None
+        self._halting = False
         server.locks = WatchfulLocks(server.memory.descriptor, self._kill_stopped)
         self.integers: dict[str, Any] = {}
         self.num_lost = 0
@@ -77,9 +79,22 @@ class Supervisor:
         return sum(seat.process is not None for seat in self._seats)
 
     def start(self) -> None:
-        """Start every worker."""
-        for slot in range(len(self._seats)):
-            self._start(slot)
+        """Start every worker that does not run."""
+        for slot, seat in enumerate(self._seats):
+            if seat.process is None:
+                self._start(slot)
+
+    def stop_all(self) -> None:
+        """Kill every worker, and finish what each had begun: nobody is left who could change anything. `start` starts them again."""
+        self._halting = True
+        try:
+            while self.num_alive:
+                for seat in self._seats:
+                    if seat.process is not None:
+                        self.cluster.kill(seat.process)  # again and again: one that was just started has no pid yet
+                self.tend_deaths(0.02)
+        finally:
+            self._halting = False
 
     def tend(self, timeout_s: float) -> None:
         """Wait for something to happen; then put right what is wrong.
@@ -89,7 +104,7 @@ class Supervisor:
         """
         self.tend_deaths(timeout_s)
         self._kill_stopped()
-        self._report_released(self._leases.revoke_late(), "late")
+        self._tend_late()
         if self._failure is not None:
             raise TrainingError(self._failure)
         for slot, seat in enumerate(self._seats):
@@ -150,11 +165,26 @@ class Supervisor:
                 log = self._folder / f"worker-{slot}.log"
                 self._failure = f"worker {slot} failed: {message['failed'].rstrip('.')}; the trace is in {log}"
 
+    def _tend_late(self) -> None:
+        """Let the work of late workers go to others: take their leases, or end them, where what they hold could still be written to."""
+        if not self._leases.kills_late:
+            self._report_released(self._leases.revoke_late(), "late")
+            return
+        for slot in self._leases.late():
+            process = self._seats[slot].process
+            if process is not None:
+                self.cluster.kill(process)  # its burial gives the work back
+
     def _bury(self, slot: int, process: Process) -> None:
         inside = self._server.recover(slot)
         released = self._leases.release(slot)
+        words = self._server.words
+        words[self._server.layout.slot(slot) + SLOT_STATE] = 0  # absent: nobody waits for it
+        words[GENERATION] += 1  # whoever formed a group with it forms another
         process.connection.close()
         self._seats[slot].process = None
+        if self._halting:
+            return
         if process.exit_status != 0 and self._failure is None:
             self.num_lost += 1
             self._tell(WorkerLost(worker=slot, pid=process.pid, how=process.describe_exit(), inside_push=inside))

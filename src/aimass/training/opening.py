@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from aimass.core.errors import UsageError
 from aimass.models.config import build_module
 from aimass.models.custom import check_module
 from aimass.models.learner import Learner
+from aimass.models.tasks import task_of
 from aimass.optim.update import build_update
+from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
+from aimass.training.checkpoint import Checkpoint
 from aimass.training.leases import LeasePlan
 from aimass.training.planes import plane_of, server_options
 from aimass.training.worker import Orders, rate_of
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
 
     from aimass.data.dataset import Dataset
     from aimass.models.tasks import Task
-    from aimass.parameters.base import Snapshot
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.config import TrainConfig
     from aimass.training.rows import Place
@@ -41,6 +45,20 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
         module = deepcopy(module)
         check_module(module, *shape)
     return Learner(module, task, device=config.device)
+
+
+def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) -> Checkpoint:
+    """The state from which the run began, made anew: nothing has to keep it. The caller has seeded torch as for `open_learner`."""
+    learner, update = open_learner(config, data, task_of(data.encoder), module), build_update(config.optimizer)
+    return Checkpoint(
+        snapshot=Snapshot(
+            parameters=learner.parameters,
+            states={name: torch.full_like(learner.parameters, update.initial.get(name, 0.0)) for name in update.states},
+        ),
+        floats=learner.float_buffers(),
+        integers=learner.integer_buffers(),
+        generator=torch.get_rng_state(),
+    )
 
 
 def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | None = None) -> LeasePlan:

@@ -24,11 +24,11 @@ from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.buffers import gather_buffers
-from aimass.training.checkpoint import Best, Checkpoint, Checkpoints
 from aimass.training.counters import Counters
-from aimass.training.events import CheckpointUnreadable, CheckpointWritten, EpochEnded, GradientRefused, Progress, RunStarted
+from aimass.training.events import EpochEnded, GradientRefused, Progress, RunStarted
 from aimass.training.planes import plane_of
 from aimass.training.rows import TrainingRows, share
+from aimass.training.saving import Saver
 from aimass.training.shaping import current_shape
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
@@ -74,11 +74,9 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.folder, self.tell = config, data, folder, tell
         self._module, self._resume, self._shape = module, resume, current_shape()
-        self.best: Best | None = None
         self.summary: dict[str, Any] = {"steps": 0}
         self._cancelled = threading.Event()
         self._ended: tuple[str, str] | None = None
-        self._best_is_saved = True
         self._supervisor: Supervisor | None = None
         self._is_open = False
 
@@ -113,8 +111,8 @@ class Trainer:
         with _seeding:
             torch.manual_seed(config.seed)
             self.learner = opening.open_learner(config, self.data, task, self._module)
-        self._checkpoints = Checkpoints(self.folder / "checkpoints", config.checkpoint.keep)
-        checkpoint = self._read_checkpoint() if self._resume else None
+        self.saver = Saver(config, self.folder / "checkpoints", self.learner, self.tell)
+        checkpoint = self.saver.read_newest() if self._resume else None
         state = checkpoint.state if checkpoint else {}
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
         if checkpoint is not None:
@@ -122,14 +120,14 @@ class Trainer:
         num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
         self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
         if checkpoint is not None:
-            self._restore(checkpoint)
+            self.saver.restore(checkpoint, self.server)
         self.leases = plane_of(config).leases(self.server, self.plan, config.lease.timeout)
         self.leases.release_all()
         self.counters = Counters(self.server, state.get("counters"))
         self.rules = StopRules(config.stop, task.primary, state.get("elapsed_s", 0.0), state.get("history", []))
         self._evaluated = self.leases.epochs_done
         self.leases.open(self._horizon())
-        self._measured = self._saved = time.monotonic()
+        self._measured = time.monotonic()
         self._measured_rows = self.counters.rows
         self._measured_loss = self._epoch_loss = self._losses()
         self._refused = [0] * self.server.layout.num_slots
@@ -148,20 +146,6 @@ class Trainer:
                 resumed_at_step=checkpoint.snapshot.clock if checkpoint else None,
             )
         )
-
-    def _read_checkpoint(self) -> Checkpoint:
-        checkpoint, unreadable = self._checkpoints.read_newest(self.learner.manifest)
-        for name, reason in unreadable:
-            self.tell(CheckpointUnreadable(name=name, reason=reason))
-        self.best = self._checkpoints.read_best(self.learner.manifest)
-        return checkpoint
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.server.restore(checkpoint.snapshot)
-        self.learner.set_float_buffers(checkpoint.floats)
-        self.learner.set_integer_buffers(checkpoint.integers)
-        if checkpoint.generator is not None and not self.config.workers:
-            torch.set_rng_state(checkpoint.generator)
 
     # ------------------------------------------------------------------------------------------ 2. and 3. start, repeat
 
@@ -212,7 +196,7 @@ class Trainer:
             self._evaluated = self.leases.epochs_done
             self._end_epoch(self._evaluated)
             self.leases.extend(self._horizon())
-        if time.monotonic() - self._saved >= self.config.checkpoint.every:
+        if self.saver.is_due:
             self._save()
 
     def _horizon(self) -> int:
@@ -272,9 +256,7 @@ class Trainer:
         self._epoch_loss = losses
         self.tell(EpochEnded(**entry))
         if entry["is_best"]:
-            floats, integers = self.learner.float_buffers(), self.learner.integer_buffers()
-            self.best = Best(parameters=self.learner.parameters.clone(), floats=floats, integers=integers, epoch=entry)
-            self._best_is_saved = False
+            self.saver.note_best(entry)
         if stop := self.rules.judge():
             self._end(*stop)
 
@@ -295,30 +277,20 @@ class Trainer:
             gather_buffers(self.learner, self.server, self._supervisor.integers)
 
     def _save(self) -> None:
-        """Write the state of now; and the best epoch, where that is newer than the one on disk."""
-        snapshot = self.server.snapshot(self._supervisor.tend_pushes if self._supervisor else None)
+        self.saver.save(self.server, self._state, self._supervisor.tend_pushes if self._supervisor else None)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the server's."""
         self._pull_model()
         if self._supervisor is not None:
             self.counters.num_lost = self._supervisor.num_lost
-        checkpoint = Checkpoint(
-            snapshot=snapshot,
-            floats=self.learner.float_buffers(),
-            integers=self.learner.integer_buffers(),
-            state={
-                "history": self.rules.history,
-                "elapsed_s": self.rules.elapsed_s,
-                "batches_per_lease": self.plan.batches_per_lease,
-                "total_batches": self.plan.total_batches,
-                "counters": self.counters.state(),
-            },
-            generator=None if self.config.workers else torch.get_rng_state(),
-        )
-        name = self._checkpoints.write(checkpoint, self.learner.manifest)
-        if self.best is not None and not self._best_is_saved:
-            self._checkpoints.write_best(self.best, self.learner.manifest)
-            self._best_is_saved = True
-        self.tell(CheckpointWritten(step=snapshot.clock, name=name))
-        self._saved = time.monotonic()
+        return {
+            "history": self.rules.history,
+            "elapsed_s": self.rules.elapsed_s,
+            "batches_per_lease": self.plan.batches_per_lease,
+            "total_batches": self.plan.total_batches,
+            "counters": self.counters.state(),
+        }
 
     # ----------------------------------------------------------------------------------------------------- 4. finish
 
@@ -336,10 +308,11 @@ class Trainer:
         if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
             self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
         self._save()
-        if self.config.stop.patience is not None and self.best is not None:
-            self.learner.parameters.copy_(self.best.parameters)
-            self.learner.set_float_buffers(self.best.floats)
-            self.learner.set_integer_buffers(self.best.integers)
+        best = self.saver.best
+        if self.config.stop.patience is not None and best is not None:
+            self.learner.parameters.copy_(best.parameters)
+            self.learner.set_float_buffers(best.floats)
+            self.learner.set_integer_buffers(best.integers)
         return self._ended or self._natural_end()
 
     def _natural_end(self) -> tuple[str, str]:
@@ -351,7 +324,7 @@ class Trainer:
     def _summary(self) -> dict[str, Any]:
         num_lost = self._supervisor.num_lost if self._supervisor else self.counters.num_lost
         batches = self.leases.committed_batches
-        return summarise(self.rules, self.counters, batches, batches / self.plan.batches_per_epoch, self.best, num_lost)
+        return summarise(self.rules, self.counters, batches, batches / self.plan.batches_per_epoch, self.saver.best, num_lost)
 
     def _close(self) -> None:
         """Leave nothing behind: no process, no descriptor, no memory but the model's own."""

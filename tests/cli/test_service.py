@@ -172,6 +172,17 @@ def test_keys_and_projects(say, aimass, service, monkeypatch, tmp_path, churn):
     assert (outcome.status, outcome.err.count("\n")) == (9, 1)
 
 
+def test_a_budget_is_set_shown_and_lifted(say, aimass):
+    say("projects", "create", "stall")
+    made = say("budgets", "set", "stall", "2.50", "--period", "day", "--json")
+    assert (made["limit_micro"], made["period"]) == (2_500_000, "day")
+    assert "left, until it begins anew at 20" in say("budgets", "show", "stall")
+    assert "in total" in say("budgets", "set", "stall", "1", "--period", "total")
+    say("budgets", "remove", "stall")
+    assert aimass("budgets", "show", "stall").status == 5
+    assert aimass("budgets", "set", "stall", "much").status == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -254,7 +265,21 @@ def test_every_command_has_an_example_and_json(aimass):
             else:
                 yield [*path, name], below
 
-    nouns = ("files", "datasets", "jobs", "models", "deploy", "deployments", "usage", "keys", "projects", "engines", "login", "up")
+    nouns = (
+        "files",
+        "datasets",
+        "jobs",
+        "models",
+        "deploy",
+        "deployments",
+        "usage",
+        "budgets",
+        "keys",
+        "projects",
+        "engines",
+        "login",
+        "up",
+    )
     found = {" ".join(path): verb for path, verb in leaves(command(), []) if path[0] in nouns}
     assert len(found) > 30
     assert [name for name, verb in found.items() if "--json" not in {option for param in verb.params for option in param.opts}] == []

@@ -35,6 +35,7 @@ def test_a_first_start_says_all_that_is_needed_next(start, home):
     rest = leave(process)
     assert f"it is also in {home / 'credentials.json'}" in rest
     assert "aimass jobs create digits" in rest
+    assert rest.splitlines()[-1].startswith("stopped; jobs that were running go on")
 
     process = start("up", "--port", "0", "--json")
     again = json.loads(line_of(process))

@@ -220,6 +220,11 @@ def test_pages_that_are_none(admin, query):
     assert error["param"] == query.partition("=")[0]
 
 
+def test_the_bare_address_leads_to_the_documentation(admin):
+    answer = admin.get("/", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/docs")
+
+
 def test_unknown_routes_and_methods(admin, service):
     assert error_of(admin.get("/v1/nothing"), 404)["code"] == "not_found"
     assert error_of(admin.get("/nothing"), 404)["code"] == "not_found"

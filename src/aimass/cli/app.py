@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aimass.cli import data, datasets, files, jobs, keys, models, runs, usage
+from aimass.cli import budgets, data, datasets, files, jobs, keys, models, runs, usage
 from aimass.cli import deploy as deployments
 from aimass.cli.demo import demo
 from aimass.cli.deploy import deploy, engines
@@ -51,6 +51,7 @@ app.command(rich_help_panel=SERVICE, epilog="Example: aimass deploy churn --vers
 app.add_typer(deployments.app, name="deployments", rich_help_panel=SERVICE)
 app.command(rich_help_panel=SERVICE, epilog="Example: aimass engines --history")(engines)
 app.add_typer(usage.app, name="usage", rich_help_panel=SERVICE)
+app.add_typer(budgets.app, name="budgets", rich_help_panel=SERVICE)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
 app.add_typer(keys.projects, name="projects", rich_help_panel=SERVICE)
 

@@ -43,6 +43,8 @@ def up(
     flags |= {"max_upload": max_upload, "home": home, "database_url": database_url, "store_url": store_url}
     flags |= {"stop_jobs": stop_jobs or None}
     serve(read_settings(flags), lambda started: _announce(started, as_json=json))
+    if not json:
+        typer.echo("stopped" if stop_jobs else "stopped; jobs that were running go on, and the next `aimass up` takes them up")
 
 
 def _announce(started: Started, *, as_json: bool) -> None:

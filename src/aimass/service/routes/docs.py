@@ -7,11 +7,17 @@ from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 router = APIRouter(include_in_schema=False)
 _PARTS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon.png": "image/png"}
+
+
+@router.get("/")
+async def home() -> RedirectResponse:
+    """What a person finds who opens the service's address."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

@@ -115,6 +115,22 @@ def test_snapshot_and_restore_bring_back_p_states_clock_and_cells(make):
     assert [(cell[LEASE_NUMBER], cell[LEASE_COMMITTED]) for cell in expected.snapshot().open_cells] == [(11, 7)]
 
 
+def test_a_snapshot_may_overwrite_an_older_one_and_needs_no_memory_then(make):
+    server = make("adam")
+    server.push(torch.randn(LENGTH), 0)
+    old = server.snapshot()
+    vectors = [old.parameters, *old.states.values()]
+    places = [vector.data_ptr() for vector in vectors]
+    server.push(torch.randn(LENGTH), 1)
+    new = server.snapshot(into=old)
+    assert [vector.data_ptr() for vector in (new.parameters, *new.states.values())] == places
+    assert torch.equal(new.parameters, server.p)
+    assert all(torch.equal(found, state) for found, state in zip(new.states.values(), server.states, strict=True))
+    assert new.clock == 2
+    server.push(torch.randn(LENGTH), 2)
+    assert not torch.equal(new.parameters, server.p)
+
+
 def test_wait_sees_the_clock_and_gives_up_in_time(make):
     server = make()
     assert server.wait(0, timeout_s=0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from aimass.parameters.layout import LEASE_NUMBER, NOBODY
 
@@ -53,6 +55,20 @@ class Snapshot:
         """The lease cells that hold a lease."""
         return [cell for cell in self.cells if cell[LEASE_NUMBER] != NOBODY]
 
+    def copy(self, into: Snapshot | None = None) -> Snapshot:
+        """The same with vectors of its own.
+
+        Args:
+            into: an older copy, which is used up: its vectors are overwritten, since fresh memory costs more than the copying does.
+        """
+        old = {} if into is None else {"": into.parameters, **into.states}
+        new = {name: _copy(vector, old.get(name)) for name, vector in {"": self.parameters, **self.states}.items()}
+        return replace(self, parameters=new.pop(""), states=new)
+
+
+def _copy(vector: Tensor, into: Tensor | None) -> Tensor:
+    return vector.clone() if into is None or into.shape != vector.shape else into.copy_(vector)
+
 
 class ParameterServer(ABC):
     """A vector p with a clock that counts the pushes applied to it."""
@@ -70,8 +86,23 @@ class ParameterServer(ABC):
         """Wait until the server's clock is at least `clock`. False when the time ran out first."""
 
     @abstractmethod
-    def snapshot(self) -> Snapshot:
-        """Copy everything at one moment at which no push is under way."""
+    def paused(self, tend: Callable[[], None] | None = None) -> AbstractContextManager[Snapshot]:
+        """Hold back pushes while a `with` block lasts, and give everything as it stands: in place, to be read inside the block alone.
+
+        Args:
+            tend: called while pushes under way are waited for. It must `recover` the slots of workers that have died.
+        """
+
+    @final
+    def snapshot(self, tend: Callable[[], None] | None = None, into: Snapshot | None = None) -> Snapshot:
+        """Copy everything at one moment at which no push is under way.
+
+        Args:
+            tend: as for `paused`.
+            into: an older snapshot to overwrite.
+        """
+        with self.paused(tend) as moment:
+            return moment.copy(into)
 
     @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:

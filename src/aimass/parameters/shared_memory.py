@@ -16,7 +16,8 @@ that push on this shard; `recover` does the same on the others. Every step write
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -300,12 +301,8 @@ class SharedMemoryServer(ParameterServer):
 
     # ------------------------------------------------------------------------------------------ snapshot and restore
 
-    def snapshot(self, tend: Callable[[], None] | None = None) -> Snapshot:
-        """Copy everything at one moment.
-
-        Args:
-            tend: called while pushes under way are waited for. It must `recover` the slots of workers that have died.
-        """
+    @contextmanager
+    def paused(self, tend: Callable[[], None] | None = None) -> Iterator[Snapshot]:
         first, words = self.shards[0].index, self.words
         with self.locks.held(first), self.locks.held(LEASE_LOCK):
             if words[self.shards[0].words + SHARD_OWNER]:
@@ -314,12 +311,11 @@ class SharedMemoryServer(ParameterServer):
                 if tend is not None:
                     tend()
                 time.sleep(0.0002)
-            cells = [list(words[self.layout.cell(i) : self.layout.cell(i) + CELL_WORDS]) for i in range(self.layout.num_cells)]
-            return Snapshot(
-                parameters=self.p.clone(),
-                states={name: state.clone() for name, state in zip(self.layout.states, self.states, strict=True)},
+            yield Snapshot(
+                parameters=self.p,
+                states=dict(zip(self.layout.states, self.states, strict=True)),
                 clock=self.clock,
-                cells=cells,
+                cells=[list(words[self.layout.cell(i) : self.layout.cell(i) + CELL_WORDS]) for i in range(self.layout.num_cells)],
                 next_lease=words[NEXT_LEASE],
             )
 

@@ -13,8 +13,9 @@ import psutil
 import pytest
 from processes import is_running
 
-from aimass.cluster import local
+from aimass.cluster import fork_client, local
 from aimass.cluster.local import LocalCluster
+from aimass.core.errors import TrainingError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -94,6 +95,77 @@ def test_when_the_fork_server_dies_its_workers_die_and_the_next_start_has_a_new_
     assert ended(cluster, second).exit_status == 0
 
 
+def test_a_stopped_server_keeps_nobody_waiting_whatever_it_was_asked_for(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_STOPPED_S", 0.3)
+    first = cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log")
+    wait_until(lambda: cluster.poll(0.05) == [] and first.pid)
+    server = psutil.Process(first.pid).parent()
+    server.suspend()
+    second = cluster.start("worker 1", sleep_for_ever, b"x" * 10_000_000, [], tmp_path / "out.log")  # more than any pipe takes
+    assert ended(cluster, second).exit_status == -signal.SIGKILL
+    assert first.exit_status == -signal.SIGKILL
+    assert not is_running(server.pid)
+    third = cluster.start("worker 1", lambda context: None, None, [], tmp_path / "out.log")
+    assert ended(cluster, third).exit_status == 0
+
+
+def test_a_stopped_server_does_not_hide_a_death(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_STOPPED_S", 0.3)
+    process = cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log")
+    wait_until(lambda: cluster.poll(0.05) == [] and process.pid)
+    psutil.Process(process.pid).parent().suspend()
+    os.kill(process.pid, signal.SIGKILL)
+    assert ended(cluster, process).exit_status == -signal.SIGKILL
+
+
+def test_a_stopped_server_that_nobody_needs_is_left_alone_and_ended_with_the_cluster(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_STOPPED_S", 0.3)
+    cluster = LocalCluster()
+    process = cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log")
+    wait_until(lambda: cluster.poll(0.05) == [] and process.pid)
+    server = psutil.Process(process.pid).parent()
+    server.suspend()
+    for _ in range(20):
+        assert cluster.poll(0.02) == []
+    cluster.close()
+    wait_until(lambda: not is_running(server.pid) and not is_running(process.pid))
+
+
+def test_a_stopped_worker_that_has_not_taken_its_orders_keeps_nobody_waiting(cluster, tmp_path):
+    process = cluster.start("worker 0", sleep_for_ever, b"x" * 50_000_000, [], tmp_path / "out.log")
+    wait_until(lambda: cluster.hear() or process.pid)
+    os.kill(process.pid, signal.SIGSTOP)
+    assert cluster.poll(0.05) == []
+    assert process.connection.has_unsent
+    cluster.kill(process)
+    assert ended(cluster, process).exit_status == -signal.SIGKILL
+
+
+def test_a_worker_that_was_killed_before_it_ran_never_does(cluster, tmp_path):
+    process = cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log")
+    cluster.kill(process)
+    assert ended(cluster, process).exit_status == -signal.SIGKILL
+
+
+def test_a_system_that_starts_no_process_is_reported_with_its_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(fork_client, "_idle", [])  # a server of our own
+    cluster = LocalCluster(["cluster.no_forks"])
+    process = ended(cluster, cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log"))
+    assert process.describe_exit() == "not started (Resource temporarily unavailable)"
+    cluster.close()
+    for server in fork_client._idle:
+        server.close()
+
+
+def test_a_server_that_ends_again_and_again_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(fork_client, "_idle", [])
+    cluster = LocalCluster(["no_such_module_at_all"])
+    cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log")
+    with pytest.raises(TrainingError, match="3 processes that should start workers ended"):
+        wait_until(lambda: cluster.poll(0.1))
+    cluster.close()
+
+
 def test_a_large_payload_reaches_the_worker(cluster, tmp_path):
     def entry(context):
         os._exit(0 if len(context.payload) == 50_000_000 else 1)
@@ -117,7 +189,7 @@ def test_closing_ends_every_worker_and_keeps_a_warm_server_for_the_next(tmp_path
     again = LocalCluster()
     process = again.start("worker 0", lambda context: None, None, [], tmp_path / "out.log")
     wait_until(lambda: again.poll(0.05) or process.pid)
-    assert again._server._process.pid == server
+    assert again._server.pid == server
     again.close()
 
 
@@ -134,7 +206,7 @@ cluster = LocalCluster()
 workers = [cluster.start(f"worker {i}", sleep_for_ever, None, [], Path(sys.argv[1]) / "log") for i in range(2)]
 while not all(worker.pid for worker in workers):
     cluster.poll(0.05)
-print(*[worker.pid for worker in workers], cluster._server._process.pid, flush=True)
+print(*[worker.pid for worker in workers], cluster._server.pid, flush=True)
 time.sleep(600)
 """
 
@@ -161,11 +233,11 @@ def test_stopped_workers_do_not_outlive_their_driver_either(tmp_path):
 
 
 def test_a_fork_of_the_driver_does_not_keep_the_server_alive():
-    local.warm()
-    server = local._idle[0]
+    fork_client.warm()
+    server = fork_client._idle[0]
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if not local._idle else 1)
+        os._exit(0 if not fork_client._idle else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert server._process.poll() is None
 

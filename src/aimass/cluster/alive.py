@@ -45,3 +45,17 @@ def is_alive(pid: int | None, started: float | None) -> bool:
         return False
     now = process_start(pid)
     return now is not None and (started is None or abs(now - started) < _SAME_START_S)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process was stopped (SIGSTOP, or by a debugger) and not let go on.
+
+    >>> import os
+    >>> is_stopped(os.getpid())
+    False
+    """
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return told[0] in (b"T", b"t")

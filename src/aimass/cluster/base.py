@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aimass.cluster.wire import Wire
 
 Entry = Callable[["Context"], None]
 """What a worker runs. It reaches a local worker by cloudpickle over an inherited pipe."""
@@ -35,7 +38,7 @@ class Process:
     """A started worker, as its run sees it."""
 
     name: str
-    connection: Connection
+    connection: Wire
     pid: int = 0
     exit_status: int | None = None
     details: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +58,8 @@ class Process:
 
         if self.exit_status is None:
             return "still running"
+        if "why" in self.details:
+            return f"not started ({self.details['why']})"
         if self.exit_status < 0:
             return f"killed by {signal.Signals(-self.exit_status).name}"
         return f"ended with status {self.exit_status}"

@@ -3,7 +3,8 @@
 It runs one thread, no tensor operation and no CUDA, so a fork of it is safe. It never imports the user's `__main__`.
 
     driver ──SEQPACKET──▶ fork server:  b"{id}" with descriptors [connection, log, ...]
-    driver ◀──────────── fork server:   {"ready"}, {"started", pid} with its pidfd, {"exited", status}
+    driver ◀──────────── fork server:   {"ready"}, {"started", pid} with its pidfd, {"exited", status}; {"exited", status, why} alone
+                                        where the system starts no process
 
 When the driver ends, however it ends, its end of the socket closes, the fork server leaves, and the kernel kills the workers
 with it (PR_SET_PDEATHSIG).
@@ -65,7 +66,11 @@ def _serve(
                     return
                 if not message:
                     return
-                pidfd, pid = _fork(libc, driver, selector, descriptors)
+                try:
+                    pidfd, pid = _fork(libc, driver, selector, descriptors)
+                except OSError as error:  # no memory, or as many processes as there may be
+                    _send(driver, {"exited": int(message), "status": os.EX_OSERR, "why": error.strerror})
+                    continue
                 workers[pidfd] = (int(message), pid)
                 selector.register(pidfd, selectors.EVENT_READ)
                 _send(driver, {"started": int(message), "pid": pid}, pidfd)
@@ -80,10 +85,10 @@ def _serve(
 
 def _preload(modules: Sequence[str]) -> None:
     """Import what every worker needs, and leave nothing for the garbage collector to touch in the copies."""
-    import torch
-
     for module in modules:
         import_module(module)
+    import torch
+
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
@@ -98,10 +103,14 @@ def _send(driver: socket.socket, message: dict[str, Any], *descriptors: int) -> 
 
 def _fork(libc: ctypes.CDLL, driver: socket.socket, selector: selectors.BaseSelector, descriptors: list[int]) -> tuple[int, int]:
     server = os.getpid()
-    pid = os.fork()
+    pid = -1
+    try:
+        pid = os.fork()
+    finally:
+        if pid:
+            for descriptor in descriptors:
+                os.close(descriptor)
     if pid:
-        for descriptor in descriptors:
-            os.close(descriptor)
         return os.pidfd_open(pid), pid
     status = _FAILED
     try:

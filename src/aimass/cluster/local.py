@@ -1,94 +1,53 @@
-"""Workers on this machine, forked from a server that has torch imported already."""
+"""Workers on this machine, forked from a server that has torch imported already.
+
+The driver never waits for the server or for a worker: requests, orders and answers are passed on whenever `poll` or `hear` is
+called. A server that owes an answer and was stopped, or does not give it in time, is killed. Its workers end with it, and
+another server starts the next ones.
+"""
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import pickle
+import select
 import signal
 import socket
-import subprocess
 import sys
-import threading
-import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing import connection as connections
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from aimass.cluster.alive import is_stopped
 from aimass.cluster.base import Cluster, Entry, Process
+from aimass.cluster.fork_client import ForkServer, borrow, give_back
+from aimass.cluster.own_time import OwnTime
+from aimass.cluster.wire import Wire
 from aimass.core.errors import TrainingError, UsageError, storage_errors
 
-_START_TIMEOUT_S = 120.0
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-_idle: list[_ForkServer] = []
-_idle_lock = threading.Lock()
+_START_S = 120.0  # for a server to import what workers need
+_ANSWER_S = 30.0  # for a server to fork
+_STOPPED_S = 2.0
+_WATCH_S = 0.2
+_CLOSE_S = 10.0
+_SERVERS_IN_VAIN = 3
+_MARKED = "condemned"
 
 
-class _ForkServer:
-    """The driver's end of one fork server. One run uses it at a time; it stays warm for the next."""
+@dataclass(frozen=True)
+class _Request:
+    """A worker that the server has not been asked for yet."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket, self.is_ready, self.is_gone = ours, False, False
-        command = [sys.executable, "-P", "-m", "aimass.cluster.fork_server", str(theirs.fileno()), *preload]
-        self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True, env=_environment(), cwd="/"
-        )
-        theirs.close()
-
-    def receive(self) -> tuple[dict[str, Any], list[int]] | None:
-        """One message and its descriptors, or None when the server is gone."""
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self.socket, 4096, 1)
-        except ConnectionResetError:
-            message, descriptors = b"", []
-        if not message:
-            self.is_gone = True
-            return None
-        return json.loads(message), descriptors
+    worker: int
+    descriptors: Sequence[int]
+    own: Sequence[int]  # those among them that are ours to close
 
     def close(self) -> None:
-        """Let the server and whatever it started end."""
-        self.socket.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """The caller's, with one thread a worker, and with the caller's import path in case it was changed at run time."""
-    return {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def warm(preload: Sequence[str] = ()) -> None:
-    """Start a fork server in the background, so that the first worker need not wait for it."""
-    if sys.platform == "linux":
-        with _idle_lock:
-            if not _idle:
-                _idle.append(_ForkServer(preload))
-
-
-@atexit.register
-def _close_idle() -> None:
-    with _idle_lock:
-        while _idle:
-            _idle.pop().close()
-
-
-def _forget_in_fork() -> None:
-    """A fork of the driver must not speak with the driver's servers, nor keep them alive."""
-    for server in _idle:
-        server.socket.close()
-    _idle.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_fork)
+        for descriptor in self.own:
+            os.close(descriptor)
 
 
 class LocalCluster(Cluster):
@@ -105,11 +64,16 @@ class LocalCluster(Cluster):
         self._preload = preload
         if sys.platform != "linux":
             raise UsageError("several workers need Linux (on Windows: WSL); here, train with workers=0")
-        with _idle_lock:
-            self._server = _idle.pop() if _idle else _ForkServer(preload)
+        self._server = borrow(preload)
+        self._servers_in_vain = 0
         self._processes: dict[int, Process] = {}
         self._pidfds: dict[int, int] = {}
+        self._requests: deque[_Request] = deque()
+        self._asked: set[int] = set()
         self._next = 0
+        self.time = OwnTime()
+        self._owed_since: float | None = None  # since when the server owes an answer
+        self._next_watch = 0.0
         self.wake_reader, self._wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def wake(self) -> None:
@@ -119,120 +83,174 @@ class LocalCluster(Cluster):
         except OSError:
             return  # the pipe is full, so poll wakes anyway; or closed, so nobody waits
 
+    # ------------------------------------------------------------------------------------------------ start and end
+
     def start(self, name: str, entry: Entry, payload: Any, descriptors: Sequence[int], log: Path) -> Process:
-        if self._server.is_gone:
-            self._bury_all()
-            self._server.close()
-            self._server = _ForkServer(self._preload)
-        self._await_ready()
-        ours, theirs = socket.socketpair()
-        worker, self._next = self._next, self._next + 1
+        import cloudpickle
+
         with storage_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            socket.send_fds(self._server.socket, [str(worker).encode()], [theirs.fileno(), output, *descriptors])
-        except (BrokenPipeError, ConnectionResetError):
-            self._server.is_gone = True
-            ours.close()
-            return self.start(name, entry, payload, descriptors, log)
-        finally:
-            theirs.close()
-            os.close(output)
-        process = Process(name=name, connection=Connection(ours.detach()))
+        ours, theirs = socket.socketpair()
+        process = Process(name=name, connection=Wire(ours))
+        worker, self._next = self._next, self._next + 1
         self._processes[worker] = process
-        self._give_orders(process, entry, payload)
+        wire = theirs.detach()
+        self._requests.append(_Request(worker, [wire, output, *descriptors], [wire, output]))
+        self._ask()
+        orders = {"name": name, "path": list(sys.path), "folder": str(Path.cwd()), "work": cloudpickle.dumps((entry, payload))}
+        process.connection.send(pickle.dumps(orders))
         return process
 
-    def _give_orders(self, process: Process, entry: Entry, payload: Any) -> None:
-        import cloudpickle
+    def kill(self, process: Process) -> None:
+        """End a worker now. One that does not run yet is ended as soon as it does."""
+        process.details[_MARKED] = True
+        for worker, known in self._processes.items():
+            if known is process:
+                self._kill_marked(worker)
 
-        orders = {"name": process.name, "path": list(sys.path), "folder": str(Path.cwd()), "work": cloudpickle.dumps((entry, payload))}
-        try:
-            process.connection.send_bytes(pickle.dumps(orders))
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it died at once; poll reports it
+    def _kill_marked(self, worker: int) -> None:
+        if worker in self._pidfds:
+            try:
+                signal.pidfd_send_signal(self._pidfds[worker], signal.SIGKILL)
+            except ProcessLookupError:
+                return  # it has ended already; poll reports it
+        for request in [request for request in self._requests if request.worker == worker]:
+            self._requests.remove(request)
+            request.close()
+            self._processes[worker].exit_status = -signal.SIGKILL
 
-    def _await_ready(self) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._server.is_ready and not self._server.is_gone:
-            if not connections.wait([self._server.socket], max(0.0, deadline - time.monotonic())):
-                raise TrainingError(
-                    f"the process that starts workers did not answer within {_START_TIMEOUT_S:.0f} s; is the machine overloaded?"
-                )
-            self._take(self._server.receive())
-        if self._server.is_gone:
-            raise TrainingError("the process that starts workers ended at once; its message is on standard error")
+    def close(self) -> None:
+        deadline = self.time.now() + _CLOSE_S
+        for process in self._processes.values():
+            process.details[_MARKED] = True
+        for worker in list(self._processes):
+            self._kill_marked(worker)
+        while self._processes and self.time.now() < deadline:
+            for process in self.poll(0.02):
+                process.connection.close()
+        for descriptor in (self.wake_reader, self._wake_writer):
+            os.close(descriptor)
+        if self._processes or self._server.is_gone:
+            self._server.close()
+        else:
+            give_back(self._server)
+
+    # ------------------------------------------------------------------------------------------------ what happens
 
     def poll(self, timeout_s: float) -> list[Process]:
-        alive = {p.connection.fileno(): p for p in self._processes.values() if p.is_alive and not p.details.get("closed")}
-        ready = connections.wait([self._server.socket, self.wake_reader, *[p.connection for p in alive.values()]], timeout_s)
-        if self.wake_reader in ready:
-            os.read(self.wake_reader, 4096)
         self.hear()
-        if self._server.is_gone:
-            self._bury_all()
+        if all(process.is_alive for process in self._processes.values()):
+            self._wait(timeout_s)
+            self.hear()
         ended = [worker for worker, process in self._processes.items() if not process.is_alive]
         return [self._processes.pop(worker) for worker in ended]
 
     def hear(self) -> None:
-        """Take in what the fork server has said, without waiting."""
-        while not self._server.is_gone and connections.wait([self._server.socket], 0):
-            self._take(self._server.receive())
+        """Take in what the fork server has said, and pass on what it and the workers take, without waiting.
+
+        Raises:
+            TrainingError: no server can be brought to start workers.
+        """
+        while not self._server.is_gone and (received := self._server.receive()) is not None:
+            self._take(*received)
+        self._watch_server()
+        if self._server.is_gone:
+            self._bury_all()
+            if self._requests:
+                self._replace_server()
+        self._ask()
+        for process in self._processes.values():
+            process.connection.flush()
 
     def messages(self, process: Process) -> list[dict[str, Any]]:
         """What a worker has said since the last call."""
-        said: list[dict[str, Any]] = []
-        try:
-            while not process.details.get("closed") and process.connection.poll():
-                said.append(json.loads(process.connection.recv_bytes()))
-        except (EOFError, OSError):  # it ended, perhaps in the middle of a message
-            process.details["closed"] = True
-        return said
+        return [json.loads(message) for message in process.connection.receive()]
 
-    def kill(self, process: Process) -> None:
-        for worker, known in self._processes.items():
-            if known is process and worker in self._pidfds:
-                try:
-                    signal.pidfd_send_signal(self._pidfds[worker], signal.SIGKILL)
-                except ProcessLookupError:
-                    return  # it has ended already; poll reports it
+    def _wait(self, timeout_s: float) -> None:
+        """Until somebody speaks, or takes what waits for it."""
+        poller = select.poll()
+        poller.register(self.wake_reader, select.POLLIN)
+        if not self._server.is_gone:
+            poller.register(self._server.socket, select.POLLIN)
+        for process in self._processes.values():
+            if not process.connection.is_closed:
+                poller.register(process.connection, select.POLLIN | (select.POLLOUT if process.connection.has_unsent else 0))
+        ready = poller.poll(timeout_s * 1000)
+        if any(descriptor == self.wake_reader for descriptor, _ in ready):
+            os.read(self.wake_reader, 4096)
 
-    def close(self) -> None:
-        deadline = time.monotonic() + 5
-        while self._processes and time.monotonic() < deadline:
-            for process in list(self._processes.values()):
-                self.kill(process)  # again and again: one that was just started has no pid yet
-            for process in self.poll(0.02):
-                process.connection.close()
-        clean = not self._processes and not self._server.is_gone
-        for descriptor in (self.wake_reader, self._wake_writer):
-            os.close(descriptor)
-        with _idle_lock:
-            if clean and not _idle:
-                _idle.append(self._server)
+    def _ask(self) -> None:
+        """Ask the server for the workers that are wanted, as far as it takes it."""
+        while self._requests and self._server.is_ready and not self._server.is_gone:
+            if not self._server.ask(self._requests[0].worker, self._requests[0].descriptors):
                 return
-        self._server.close()
+            request = self._requests.popleft()
+            self._asked.add(request.worker)
+            request.close()
 
-    def _take(self, received: tuple[dict[str, Any], list[int]] | None) -> None:
-        if received is None:
-            return
-        message, descriptors = received
+    def _take(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """One message of the server."""
+        self._owed_since = None
         if "ready" in message:
             self._server.is_ready = True
         elif "started" in message:
-            self._processes[message["started"]].pid = message["pid"]
-            self._pidfds[message["started"]] = descriptors[0]
+            worker = message["started"]
+            self._asked.discard(worker)
+            self._servers_in_vain = 0
+            self._processes[worker].pid = message["pid"]
+            self._pidfds[worker] = descriptors[0]
+            if self._processes[worker].details.get(_MARKED):
+                self._kill_marked(worker)
         else:
-            self._processes[message["exited"]].exit_status = message["status"]
-            os.close(self._pidfds.pop(message["exited"]))
+            worker = message["exited"]
+            self._asked.discard(worker)
+            self._processes[worker].exit_status = message["status"]
+            if "why" in message:
+                self._processes[worker].details["why"] = message["why"]
+            if worker in self._pidfds:
+                os.close(self._pidfds.pop(worker))
+
+    # -------------------------------------------------------------------------------------------- a server that fails
+
+    def _watch_server(self) -> None:
+        """Kill a server that owes an answer and will not give it: it would keep workers from being started, or from being buried."""
+        now = self.time.now()
+        if now < self._next_watch:
+            return
+        self._next_watch = now + _WATCH_S
+        if self._server.is_gone or not self._owes():
+            self._owed_since = None
+            return
+        self._owed_since = now if self._owed_since is None else self._owed_since
+        owed_s = now - self._owed_since
+        if owed_s > (_ANSWER_S if self._server.is_ready else _START_S) or (owed_s > _STOPPED_S and is_stopped(self._server.pid)):
+            self._owed_since = None
+            self._server.kill()
+
+    def _owes(self) -> bool:
+        if self._requests or self._asked:
+            return True
+        return bool(self._pidfds) and bool(connections.wait(self._pidfds.values(), 0))
 
     def _bury_all(self) -> None:
         """The server is gone, and the kernel kills its workers: wait until each has really ended."""
+        waiting = {request.worker for request in self._requests}
         for worker, process in self._processes.items():
             pidfd = self._pidfds.pop(worker, None)
             if pidfd is not None:
                 connections.wait([pidfd], 5.0)
                 os.close(pidfd)
-            if process.exit_status is None:
+            if process.exit_status is None and worker not in waiting:
                 process.exit_status = -signal.SIGKILL
+        self._asked.clear()
+
+    def _replace_server(self) -> None:
+        self._server.close()
+        self._servers_in_vain += 1
+        if self._servers_in_vain >= _SERVERS_IN_VAIN:
+            raise TrainingError(
+                f"{_SERVERS_IN_VAIN} processes that should start workers ended or stood still before they had started one; "
+                "is there enough memory? What they said is on standard error"
+            )
+        self._server = ForkServer(self._preload)

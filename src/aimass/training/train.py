@@ -185,7 +185,7 @@ def _watch(run: Run) -> Run:
 
 def _warm_up() -> None:
     """Let the process that forks workers import torch while this one reads the data."""
-    from aimass.cluster.local import warm
+    from aimass.cluster.fork_client import warm
     from aimass.training.preload import PRELOAD
 
     warm(PRELOAD)

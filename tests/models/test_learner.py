@@ -264,7 +264,7 @@ def test_a_module_with_nothing_to_train():
 
 
 def test_devices_that_are_not_there():
-    with pytest.raises(UsageError, match="no device 'gpu'; give 'cpu', 'cuda'"):
+    with pytest.raises(UsageError, match="no device 'gpu'; give 'auto', 'cpu', 'cuda'"):
         learner_of(mlp(), device="gpu")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="'cuda' is not here"):

@@ -23,7 +23,7 @@ def checkpoint(clock, **state):
         floats=torch.tensor([0.5, 1.5]),
         integers={"1.num_batches_tracked": torch.tensor(7)},
         state=state,
-        generator=torch.get_rng_state(),
+        random={"cpu": torch.get_rng_state()},
     )
 
 
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path):
     assert torch.equal(found.floats, made.floats)
     assert found.integers["1.num_batches_tracked"].item() == 7
     assert found.state == {"history": [{"epoch": 1}]}
-    assert torch.equal(found.generator, made.generator)
+    assert torch.equal(found.random["cpu"], made.random["cpu"])
 
 
 def test_the_last_ones_stay_in_the_order_of_their_steps_and_the_best_beside_them(tmp_path):

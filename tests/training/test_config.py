@@ -34,7 +34,9 @@ from aimass.training.train import settle
         ({"schedule": "cosine", "budget": "5s"}, "cosine schedule needs to know where training ends"),
         ({"schedule": "linear"}, r"schedule\.name='linear'"),
         ({"clip": {"norm": 0}}, r"clip\.norm=0"),
-        ({"device": "warp"}, "no device 'warp'"),
+        ({"device": "warp"}, r"device=.warp.: a device is .cpu., .auto. for a GPU"),
+        ({"device": "cuda:"}, r"device=.cuda:."),
+        ({"precision": "fp8"}, r"precision=.fp8.: input should be .float32., .bf16. or .auto."),
         ({"seed": -1}, "seed=-1"),
     ],
 )

@@ -1,8 +1,8 @@
 """A module as training sees it: one flat vector of parameters p, and for a batch one flat gradient g.
 
-On the CPU in float32 the module's tensors are views of p and their `.grad`s are views of g, so neither is ever copied.
-On another device, or in another precision, the module holds a cast copy: p is copied into it before a step, and its
-gradients are copied into g after it.
+On the CPU a float32 module's tensors are views of p and their `.grad`s are views of g, so neither is ever copied.
+On another device, or where the module is of another type, it holds a copy: p is copied into it before a step, and its
+gradients are copied into g after it. In bf16 the module stays float32, and its operations cast what they take.
 
 Autograd adds into g, which is zeroed before. Collecting fresh gradients into g measured 4% slower a step at 50,000
 parameters, alike at a million and 3% faster at five million; adding also leaves 0 for parameters that a batch does not reach.
@@ -10,9 +10,8 @@ parameters, alike at a million and 3% faster at five million; adding also leaves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,23 +19,16 @@ from torch import Tensor, nn
 
 from aimass.core.errors import UsageError
 from aimass.models.buffers import Buffers
+from aimass.models.copies import Copies, Stretch
+from aimass.models.devices import find_device
 from aimass.models.manifest import Manifest
+from aimass.models.precision import Bf16
 
 if TYPE_CHECKING:
     from aimass.data.batch import Batch, Encoded
     from aimass.models.tasks import Task
 
 _EVALUATION_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """A stretch `p[start:stop]` whose tensors have one type, as the module holds it."""
-
-    start: int
-    stop: int
-    parameters: Tensor
-    gradient: Tensor
 
 
 class Learner:
@@ -48,11 +40,12 @@ class Learner:
         module: called as `module(numbers)` or `module(numbers, categories)`; gives outputs of shape (rows, num_outputs).
         task: the loss, and how well outputs do.
         device: where the module computes.
+        precision: in what it does: `"float32"`, the type of its own tensors, or `"bf16"`.
         parameters: memory for p, such as a view of shared memory. Shape (num_parameters,), float32, on the CPU.
         gradient: memory for g, alike.
 
     Raises:
-        UsageError: nothing is trainable, a vector does not fit, or the device is not there.
+        UsageError: nothing is trainable, a vector does not fit, the device is not there, or the module cannot compute in bf16.
 
     >>> from aimass.models.tasks import build_task
     >>> learner = Learner(nn.Linear(2, 1), build_task("regression"))
@@ -68,10 +61,11 @@ class Learner:
         task: Task,
         *,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
         parameters: Tensor | None = None,
         gradient: Tensor | None = None,
     ) -> None:
-        self.device = _device(device)
+        self.device = find_device(device)
         self.module = module.to(self.device)
         self.task = task
         if not module.training:
@@ -82,9 +76,15 @@ class Learner:
         self.buffers = Buffers(module)
         size = self.manifest.num_parameters
         self.dtype = getattr(torch, self.manifest.entries[0].dtype)
-        self._copies: list[_Copy] = []
+        self._copies: Copies | None = None
         self._parts = list(module.modules())
-        self.bind(torch.empty(size) if parameters is None else parameters, torch.zeros(size) if gradient is None else gradient)
+        self._bf16: Bf16 | None = None
+        self.compute_in(precision)
+        pinned = self.device.type == "cuda"
+        self.bind(
+            torch.empty(size, pin_memory=pinned) if parameters is None else parameters,
+            torch.zeros(size, pin_memory=pinned) if gradient is None else gradient,
+        )
 
     # ------------------------------------------------------------------------------------------------------- binding
 
@@ -105,42 +105,48 @@ class Learner:
                 for name, view in self.manifest.views(parameters).items():
                     view.copy_(tensors[name])
         self.parameters, self.gradient_vector = parameters, gradient
-        self._copies = self._cast_copies()
-        for start, stop, p, g in [(c.start, c.stop, c.parameters, c.gradient) for c in self._copies] or [(0, size, parameters, gradient)]:
-            for entry in self.manifest.entries:
-                if start <= entry.offset and entry.offset + entry.size <= stop:
-                    low = entry.offset - start
-                    for name in self.manifest.names_of(entry):
-                        tensors[name].grad = None
-                        tensors[name].data = p[low : low + entry.size].view(entry.shape)
-                        tensors[name].grad = g[low : low + entry.size].view(entry.shape)
+        self._copies = Copies(self.manifest, self.device, parameters, gradient) if Copies.are_needed(self.manifest, self.device) else None
+        for stretch in self._copies.stretches if self._copies else [Stretch(0, size, parameters, gradient)]:
+            for entry, values, grads in stretch.entries(self.manifest):
+                for name in self.manifest.names_of(entry):
+                    tensors[name].grad = None
+                    tensors[name].data = values
+                    tensors[name].grad = grads
         gradient.zero_()
         self.refresh()
 
-    def _cast_copies(self) -> list[_Copy]:
-        entries = [entry for entry in self.manifest.entries if entry.size]
-        if self.device.type == "cpu" and all(entry.dtype == "float32" for entry in entries):
-            return []
-        stretches: list[tuple[int, int, str]] = []
-        for entry in entries:
-            if stretches and stretches[-1][2] == entry.dtype:
-                stretches[-1] = (stretches[-1][0], entry.offset + entry.size, entry.dtype)
-            else:
-                stretches.append((entry.offset, entry.offset + entry.size, entry.dtype))
-        return [
-            _Copy(
-                start,
-                stop,
-                torch.empty(stop - start, dtype=getattr(torch, dtype), device=self.device),
-                torch.zeros(stop - start, dtype=getattr(torch, dtype), device=self.device),
-            )
-            for start, stop, dtype in stretches
-        ]
-
     def refresh(self) -> None:
-        """Copy p into the module, where the module holds a cast copy. `gradient` and `outputs` do so by themselves."""
-        for copy in self._copies:
-            copy.parameters.copy_(self.parameters[copy.start : copy.stop])
+        """Copy p into the module, where the module holds a copy. `gradient` and `outputs` do so by themselves."""
+        if self._copies is not None:
+            self._copies.load()
+
+    @property
+    def can_bf16(self) -> bool:
+        """Whether the module could compute in bf16: all its parameters are float32."""
+        return all(entry.dtype == "float32" for entry in self.manifest.entries)
+
+    def compute_in(self, precision: str) -> None:
+        """Compute gradients in `"float32"` or `"bf16"` from now on.
+
+        Raises:
+            UsageError: the module is not float32, so that it cannot compute in bf16.
+        """
+        if precision == "bf16" and not self.can_bf16:
+            others = ", ".join(sorted({entry.dtype for entry in self.manifest.entries} - {"float32"}))
+            raise UsageError(
+                f"precision='bf16' needs a float32 module, and this one holds {others}; call its .float() or leave precision out"
+            )
+        if self._bf16 is not None:
+            self._bf16.remove()
+        self._bf16 = Bf16(self.module, self.device) if precision == "bf16" else None
+
+    def settle(self) -> None:
+        """Leave the module on the CPU, with memory of its own, as it is saved: nothing of a run holds on to it any more."""
+        parameters = self.parameters.clone()
+        self.compute_in("float32")
+        self.device = torch.device("cpu")
+        self.module.to(self.device)
+        self.bind(parameters, torch.zeros_like(parameters), copy_module=False)
 
     # ------------------------------------------------------------------------------------------------------ learning
 
@@ -154,33 +160,35 @@ class Learner:
             the mean loss, and g: `gradient_vector`, overwritten. Shape (num_parameters,). Parameters without a part in the
             loss have gradient 0.
         """
-        targets, weights = batch["targets"], batch["weights"]
-        if self._copies:
-            self.refresh()
-            targets = targets.to(self.device)
-            weights = None if weights is None else weights.to(self.device)
-        loss = self.task.loss(self._forward(batch["inputs"]), targets, weights)
-        if not self._copies:
+        targets, weights, copies = batch["targets"], batch["weights"], self._copies
+        if copies is not None:
+            copies.load()
+            targets = targets.to(self.device, non_blocking=True)
+            weights = None if weights is None else weights.to(self.device, non_blocking=True)
+        if self._bf16 is None:
+            outputs = self._forward(batch["inputs"])
+        else:
+            with self._bf16.autocast:
+                outputs = self._forward(batch["inputs"])
+        loss = self.task.loss(outputs, targets, weights)
+        if copies is None:
             self.gradient_vector.zero_()
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss.item(), self.gradient_vector
-        for copy in self._copies:
-            copy.gradient.zero_()
+        else:
+            copies.zero_gradient()
         loss.backward()  # type: ignore[no-untyped-call]
-        for copy in self._copies:
-            self.gradient_vector[copy.start : copy.stop].copy_(copy.gradient)
-        return loss.item(), self.gradient_vector
+        return loss.item() if copies is None else copies.collect(loss), self.gradient_vector
 
     def _forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         numbers, categories = inputs["numbers"], inputs.get("categories")
-        if self._copies:
-            numbers = numbers.to(self.device, self.dtype)
-            categories = None if categories is None else categories.to(self.device)
+        if self._copies is not None:
+            numbers = numbers.to(self.device, self.dtype, non_blocking=True)
+            categories = None if categories is None else categories.to(self.device, non_blocking=True)
         outputs: Tensor = self.module(numbers) if categories is None else self.module(numbers, categories)
         return outputs
 
     def outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What the module gives for some rows, without dropout and without recording a gradient.
+        """What the module gives for some rows, without dropout, without recording a gradient, and never in bf16: what is measured
+        is what will be saved.
 
         Args:
             inputs: `numbers` (rows, num_numbers), and `categories` (rows, num_categories) where there are any.
@@ -189,8 +197,7 @@ class Learner:
             shape (rows, num_outputs), on the CPU.
         """
         self.refresh()
-        with torch.no_grad(), self._evaluating():
-            return self._forward(inputs).cpu()
+        return self._outputs([inputs])[0]
 
     def evaluate(self, encoded: Encoded, batch_size: int = _EVALUATION_ROWS) -> dict[str, float]:
         """How well the module does on encoded rows, by the task's quick metrics.
@@ -202,9 +209,14 @@ class Learner:
         from aimass.models.tensors import inputs_of, tensor_of
 
         assert encoded.targets is not None, "rows without targets cannot be evaluated"
-        parts = [self.outputs(inputs) for inputs in inputs_of(encoded, batch_size)]
+        self.refresh()
+        parts = self._outputs(inputs_of(encoded, batch_size))
         outputs = torch.cat(parts) if parts else torch.empty(0)
         return self.task.quick(outputs, tensor_of(encoded.targets), None if encoded.weights is None else tensor_of(encoded.weights))
+
+    def _outputs(self, parts: Iterable[Mapping[str, Tensor]]) -> list[Tensor]:
+        with torch.no_grad(), self._evaluating():
+            return [self._forward(inputs).cpu() for inputs in parts]
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -256,16 +268,6 @@ class Learner:
     def set_integer_buffers(self, values: Mapping[str, Tensor]) -> None:
         """Write what `integer_buffers` gave."""
         self.buffers.set_integers(values)
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"there is no device {name!r}; give 'cpu', 'cuda' or 'cuda:0'") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"the device {str(device)!r} is not here: this PyTorch sees no GPU; leave device out to use the CPU")
-    return device
 
 
 def _check_vector(name: str, vector: Tensor, size: int) -> None:

@@ -37,14 +37,14 @@ class Checkpoint:
         floats: the module's floating-point buffers, averaged over workers. Shape (num_buffers,).
         integers: its other buffers, by name.
         state: the trainer's own: history, totals, the lease plan. JSON values.
-        generator: torch's random state, where the run trains in one process.
+        random: torch's random states, by device, where the run trains in one process.
     """
 
     snapshot: Snapshot
     floats: Tensor
     integers: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
-    generator: Tensor | None = None
+    random: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -95,8 +95,8 @@ class Checkpoints:
                 ("optimizer", {f"{state}/{at}": t for state, flat in snapshot.states.items() for at, t in manifest.views(flat).items()}),
                 ("buffers", {"floats": checkpoint.floats, **{f"integers/{at}": t for at, t in checkpoint.integers.items()}}),
             ]
-            if checkpoint.generator is not None:
-                tensors.append(("generator", {"state": checkpoint.generator}))
+            if checkpoint.random:
+                tensors.append(("random", checkpoint.random))
             for stem, named in tensors:
                 write_tensors(folder / f"{stem}.safetensors", named)
             server = {"clock": snapshot.clock, "cells": snapshot.cells, "next_lease": snapshot.next_lease}
@@ -144,7 +144,7 @@ class Checkpoints:
         with _reading(folder):
             raw = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             optimizer = _load(folder, "optimizer")
-            generator = _load(folder, "generator")["state"] if (folder / "generator.safetensors").exists() else None
+            random = _load(folder, "random") if (folder / "random.safetensors").exists() else {}
             states = sorted({name.split("/", 1)[0] for name in optimizer})
             snapshot = Snapshot(
                 parameters=_flatten(_load(folder, "parameters"), manifest),
@@ -152,7 +152,7 @@ class Checkpoints:
                 **raw["server"],
             )
             floats, integers = _buffers(_load(folder, "buffers"))
-            return Checkpoint(snapshot=snapshot, floats=floats, integers=integers, state=raw["trainer"], generator=generator)
+            return Checkpoint(snapshot=snapshot, floats=floats, integers=integers, state=raw["trainer"], random=random)
 
     def read_newest(self, manifest: Manifest) -> tuple[Checkpoint, list[tuple[str, str]]]:
         """The newest that can be read, and those that could not, with why.

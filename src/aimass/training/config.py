@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 DEFAULT_EPOCHS = 10
 
 
@@ -100,7 +101,10 @@ class TrainConfig(Config):
         checkpoint: when state is written.
         lease: how work is handed out.
         seed: decides the initial parameters and the order of rows.
-        device: where the model computes.
+        device: where the model computes: `"cpu"`; `"auto"`, on GPUs where there are any; `"cuda"`, on GPUs; `"cuda:1"`, on that one.
+            Workers go round the GPUs.
+        precision: in what it computes: `"float32"`, `"bf16"`, or `"auto"`, whichever is the faster one by far. The parameters are
+            float32 in any case.
     """
 
     model: ModelConfig = Field(default_factory=lambda: parse_model("mlp"))
@@ -115,6 +119,14 @@ class TrainConfig(Config):
     lease: LeaseConfig = LeaseConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "cpu"
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError("a device is 'cpu', 'auto' for a GPU where there is one, 'cuda', or one GPU such as 'cuda:0'")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from aimass.core.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """Training begins, or goes on from a checkpoint (`resumed_at_step`)."""
+    """Training begins, or goes on from a checkpoint (`resumed_at_step`), on these devices, in this precision."""
 
     kind = "run_started"
     data: str
@@ -22,6 +22,18 @@ class RunStarted(Event):
     total_steps: int | None
     epochs: int | None
     resumed_at_step: int | None = None
+    devices: list[str] = field(default_factory=list)
+    precision: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionChosen(Event):
+    """`precision="auto"` was decided by these seconds of a forward and backward pass; None where the model cannot compute in bf16."""
+
+    kind = "precision_chosen"
+    precision: str
+    float32_s: float | None
+    bf16_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,18 @@ import torch
 from aimass.core.errors import UsageError
 from aimass.models.config import build_module
 from aimass.models.custom import check_module
+from aimass.models.devices import find_device, random_states
 from aimass.models.learner import Learner
+from aimass.models.precision import choose_precision
 from aimass.models.tasks import task_of
 from aimass.optim.update import build_update
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.training.checkpoint import Checkpoint
+from aimass.training.events import PrecisionChosen
 from aimass.training.leases import LeasePlan
 from aimass.training.planes import plane_of, server_options
+from aimass.training.rows import TrainingRows
 from aimass.training.worker import Orders, rate_of
 
 if TYPE_CHECKING:
@@ -44,7 +48,10 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
     else:
         module = deepcopy(module)
         check_module(module, *shape)
-    return Learner(module, task, device=config.device)
+    learner = Learner(module, task, device=find_device(config.device))
+    if config.precision != "auto":
+        learner.compute_in(config.precision)
+    return learner
 
 
 def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) -> Checkpoint:
@@ -57,8 +64,34 @@ def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) ->
         ),
         floats=learner.float_buffers(),
         integers=learner.integer_buffers(),
-        generator=torch.get_rng_state(),
+        random=random_states(learner.device),
     )
+
+
+def settle_precision(
+    config: TrainConfig, learner: Learner, data: Dataset, plan: LeasePlan, kept: str | None
+) -> tuple[TrainConfig, PrecisionChosen | None]:
+    """Decide what `precision="auto"` means to all workers of a run, and have the learner compute so.
+
+    Args:
+        config: the run's settings.
+        learner: the driver's, on the device that counts.
+        data: whose first batch is measured.
+        plan: says which rows that is.
+        kept: what was chosen before the run was resumed.
+
+    Returns:
+        the settings with the choice in them, and what was measured, where anything was.
+    """
+    if config.precision != "auto":
+        return config, None
+    chosen, event = kept or "float32", None
+    if kept is None and learner.can_bf16:
+        first = torch.from_numpy(plan.rows(0)[: plan.batch_size])
+        chosen, times = choose_precision(learner, TrainingRows.of(data.train.encoded).take(first))
+        event = PrecisionChosen(precision=chosen, float32_s=times["float32"], bf16_s=times["bf16"])
+    learner.compute_in(chosen)
+    return config.model_copy(update={"precision": chosen}), event
 
 
 def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | None = None) -> LeasePlan:

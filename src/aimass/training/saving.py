@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from aimass.core.errors import NotFound
+from aimass.models.devices import random_states, set_random_states
 from aimass.training.checkpoint import Best, Checkpoint, Checkpoints
 from aimass.training.events import CheckpointUnreadable, CheckpointWritten
 
@@ -66,12 +65,12 @@ class Saver:
             return None
 
     def restore(self, checkpoint: Checkpoint, server: SharedMemoryServer) -> None:
-        """Put a checkpoint's state into the server and the driver's module; with `workers=0` torch's random state too."""
+        """Put a checkpoint's state into the server and the driver's module; with `workers=0` torch's random states too."""
         server.restore(checkpoint.snapshot)
         self._learner.set_float_buffers(checkpoint.floats)
         self._learner.set_integer_buffers(checkpoint.integers)
-        if checkpoint.generator is not None and not self._config.workers:
-            torch.set_rng_state(checkpoint.generator)
+        if checkpoint.random and not self._config.workers:
+            set_random_states(checkpoint.random, self._learner.device)
 
     def note_best(self, epoch: dict[str, Any]) -> None:
         """Keep the learner's model as that of the best epoch so far.
@@ -99,7 +98,7 @@ class Saver:
             floats=self._learner.float_buffers(),
             integers=self._learner.integer_buffers(),
             state=trainer,
-            generator=None if self._config.workers else torch.get_rng_state(),
+            random={} if self._config.workers else random_states(self._learner.device),
         )
         name = self._checkpoints.write(checkpoint, self._learner.manifest)
         if self.best is not None and not self._best_is_saved:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aimass.core.errors import TrainingError
+from aimass.models.devices import find_device, find_devices, random_states, set_random_states
 from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
@@ -90,13 +91,13 @@ class Trainer:
         Raises:
             AimassError: training could not go on. What was done is in the last checkpoint.
         """
-        generator = torch.get_rng_state()
+        random = random_states(find_device(self.config.device))
         try:
             self._open()
             self._train()
             return self._finish()
         finally:
-            torch.set_rng_state(generator)
+            set_random_states(random, find_device(self.config.device))
             try:
                 if self._is_open:
                     self.summary = self._summary()
@@ -121,6 +122,10 @@ class Trainer:
         self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
         if checkpoint is not None:
             self.saver.restore(checkpoint, self.server)
+        work = 0 if config.workers else self.plan.batch_size * self.learner.manifest.num_parameters
+        with _threads_for(work):
+            self.config, chosen = opening.settle_precision(config, self.learner, self.data, self.plan, state.get("chosen_precision"))
+        self._chosen_precision = self.config.precision if config.precision == "auto" else None
         self.leases = plane_of(config).leases(self.server, self.plan, config.lease.timeout)
         self.leases.release_all()
         self.counters = Counters(self.server, state.get("counters"))
@@ -144,8 +149,12 @@ class Trainer:
                 total_steps=self.plan.total_batches,
                 epochs=config.stop.num_epochs,
                 resumed_at_step=checkpoint.snapshot.clock if checkpoint else None,
+                devices=find_devices(config.device, config.workers),
+                precision=self.config.precision,
             )
         )
+        if chosen is not None:
+            self.tell(chosen)
 
     # ------------------------------------------------------------------------------------------ 2. and 3. start, repeat
 
@@ -290,6 +299,7 @@ class Trainer:
             "batches_per_lease": self.plan.batches_per_lease,
             "total_batches": self.plan.total_batches,
             "counters": self.counters.state(),
+            "chosen_precision": self._chosen_precision,
         }
 
     # ----------------------------------------------------------------------------------------------------- 4. finish
@@ -332,8 +342,7 @@ class Trainer:
             self._supervisor.close()
             self._rows.close()
         if hasattr(self, "server"):
-            parameters = self.learner.parameters.clone()
-            self.learner.bind(parameters, torch.zeros_like(parameters), copy_module=False)
+            self.learner.settle()
             self.server.memory.close()
 
 

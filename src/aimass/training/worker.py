@@ -16,6 +16,7 @@ import torch
 
 from aimass.core.memory import SharedMemory
 from aimass.models.config import build_module
+from aimass.models.devices import find_device
 from aimass.models.learner import Learner
 from aimass.models.tasks import build_task
 from aimass.optim.clipping import clip_
@@ -168,11 +169,14 @@ def main(context: Context) -> None:
     config = orders.config
     torch.manual_seed(config.seed * 1_000_003 + orders.slot + 1)
     module = orders.module or build_module(config.model, orders.num_numbers, orders.cardinalities, orders.num_outputs)
-    learner = Learner(module, build_task(orders.task), device=config.device)
+    device = find_device(config.device, orders.slot)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    learner = Learner(module, build_task(orders.task), device=device, precision=config.precision)
     server = _attach(orders, learner, context.descriptors[0])
     plane = plane_of(config)
     needs_no_copy = plane.shares_p or orders.layout.num_slots == 1  # nobody else changes p while it computes
-    learner.bind(server.p if needs_no_copy else torch.empty_like(learner.parameters), server.gradient, copy_module=False)
+    learner.bind(server.p if needs_no_copy else learner.parameters, server.gradient, copy_module=False)
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:

@@ -79,6 +79,17 @@ def test_every_event_that_matters_has_its_line(told):
     ]
 
 
+def test_where_and_in_what_it_computes_is_said(told):
+    chosen = happened.PrecisionChosen(precision="bf16", float32_s=0.0052, bf16_s=0.0021)
+    unable = happened.PrecisionChosen(precision="float32", float32_s=0.0052, bf16_s=None)
+    assert lines_of(told(started(devices=["cuda:0", "cuda:1"]), chosen, unable, ENDED))[:3] == [
+        "training on x: 100 rows, 10 parameters, async_sgd with 2 workers, on cuda:0 and cuda:1",
+        "computing in bf16: a step takes 0.0052 s in float32 and 0.0021 s in bf16",
+        "computing in float32: the model cannot in bfloat16",
+    ]
+    assert lines_of(told(started(devices=["cpu"]), ENDED))[0].endswith("with 2 workers")
+
+
 def test_refused_gradients_are_counted_and_not_told_one_by_one(told):
     refused = [happened.GradientRefused(worker=1, count=1), happened.GradientRefused(worker=0, count=1)] * 50
     lines = lines_of(told(started(), *refused, ENDED))

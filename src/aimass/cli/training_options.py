@@ -30,6 +30,7 @@ LearningRate = Annotated[float | None, option(TRAINING, "The learning rate; by d
 Schedule = Annotated[str | None, option(TRAINING, "How the rate changes: constant, cosine, step, inverse_sqrt.")]
 Clip = Annotated[float | None, option(TRAINING, "The largest norm of a gradient.", metavar="NORM")]
 Seed = Annotated[int | None, option(TRAINING, "Decides the split, the first parameters and the order of rows.")]
+Precision = Annotated[str | None, option(TRAINING, "In what the model computes: float32, bf16, or auto for what is faster by far.")]
 
 Epochs = Annotated[int | None, option(ENDS, "Passes over the training rows.")]
 MaxSteps = Annotated[int | None, option(ENDS, "Batches, over all workers.")]
@@ -38,7 +39,19 @@ Tolerance = Annotated[float | None, option(ENDS, "Converged: the training loss c
 Budget = Annotated[str | None, option(ENDS, "Wall-clock time, such as 90s, 5m or 2h.", metavar="TIME")]
 
 DATA_OPTIONS = ("schema", "task", "split", "stratify", "split_seed", "weight", "missing")
-SETTINGS: tuple[str, ...] = ("model", "strategy", "workers", "batch_size", "optimizer", "lr", "schedule", "clip", "seed", "device")
+SETTINGS: tuple[str, ...] = (
+    "model",
+    "strategy",
+    "workers",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "schedule",
+    "clip",
+    "seed",
+    "device",
+    "precision",
+)
 SETTINGS += ("epochs", "max_steps", "patience", "tolerance", "budget")
 
 

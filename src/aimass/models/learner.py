@@ -66,11 +66,11 @@ class Learner:
         gradient: Tensor | None = None,
     ) -> None:
         self.device = find_device(device)
+        self.manifest = Manifest.of(module)  # before it moves: tensors that share memory would part on the way
         self.module = module.to(self.device)
         self.task = task
         if not module.training:
             module.train()
-        self.manifest = Manifest.of(module)
         if not self.manifest.num_parameters:
             raise UsageError("the module has no trainable parameter; set requires_grad=True on those that should learn")
         self.buffers = Buffers(module)

@@ -1,9 +1,8 @@
 """In which type a module computes. p, g, the optimizer's states, the module's buffers, its norms and its loss are float32 in any case.
 
 bf16 is `torch.autocast` over float32 tensors: matrix products and convolutions take bfloat16 copies of what they are given. The other
-way, a module whose tensors are bfloat16 copies of p, gives the same gradients to the bit where both work, and takes 2 to 16% less time on
-a CPU; but it rounds norms, buffers and gradients too, and modules that mix in a float32 tensor of their own fail. See
-benchmarks/README.md.
+way, a module whose tensors are bfloat16 copies of p, gives the same gradients where both work, and takes 2 to 15% less time on a CPU;
+but it rounds norms, buffers and gradients too, and modules that mix in a float32 tensor of their own fail. See benchmarks/README.md.
 """
 
 from __future__ import annotations

@@ -113,7 +113,13 @@ def news(event: Event) -> str | None:
         case happened.RunStarted():
             workers = f" with {event.workers} worker{'' if event.workers == 1 else 's'}" if event.workers else ""
             onwards = f", going on from step {event.resumed_at_step:,}" if event.resumed_at_step is not None else ""
-            return f"training on {event.data}: {event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}{workers}{onwards}"
+            where = "" if event.devices in ([], ["cpu"]) else f", on {' and '.join(event.devices)}"
+            what = f"{event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}"
+            return f"training on {event.data}: {what}{workers}{where}{onwards}"
+        case happened.PrecisionChosen(bf16_s=None):
+            return "computing in float32: the model cannot in bfloat16"
+        case happened.PrecisionChosen():
+            return f"computing in {event.precision}: a step takes {event.float32_s:.3g} s in float32 and {event.bf16_s:.3g} s in bf16"
         case happened.WorkerLost():
             inside = " inside a push" if event.inside_push else ""
             return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}; another takes its place"

@@ -29,7 +29,7 @@ from aimass.training.train import settle
         ({"strategy": "asynk"}, "no strategy 'asynk'"),
         ({"model": "mpl"}, "no model 'mpl'; did you mean 'mlp'"),
         ({"model": {"name": "mlp", "hiden": [3]}}, r"model\.hiden.*did you mean 'model\.hidden'"),
-        ({"strategy": "single", "workers": 2}, "'single' trains in one process; use workers=0, or one of: async_sgd"),
+        ({"strategy": "single", "workers": 2}, "'single' trains in one process; use workers=0, or one of: allreduce, async_sgd"),
         ({"epoks": 3}, "no setting 'epoks'"),
         ({"schedule": "cosine", "budget": "5s"}, "cosine schedule needs to know where training ends"),
         ({"schedule": "linear"}, r"schedule\.name='linear'"),

@@ -1,10 +1,11 @@
 """Where everything lies in the shared block: a plan that every process computes alike from a few numbers.
 
 words   int64: the control words, then a record per lease cell, per worker slot and per shard
-p       float32 (num_parameters,), then each optimizer state in the same shape
-slots   float32 (num_slots, num_parameters): the gradient of each worker
+p       float32 (num_parameters,), then each optimizer state in the same shape; as many times as there are replicas
+slots   float32 (num_slots, num_parameters + num_extras): the gradient of each worker, and what travels with it
 undo    float32 (num_slots, 1 + num_states, chunk): the chunk of p and states that a slot is changing
 buffers float32 (num_slots, num_buffers): running statistics of each worker's module
+notes   bytes (num_slots, note_bytes): what each worker tells the others of itself
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Layout:
         num_buffers: the length of a worker's float buffers.
         shard_size: parameters per shard, which is what one lock guards.
         chunk_size: parameters per chunk, which is what an interrupted push undoes.
+        num_replicas: how many times p and its states are there.
+        num_extras: numbers behind each gradient, for what is added up with it.
+        note_bytes: what a worker may tell the others of itself.
     """
 
     num_parameters: int
@@ -65,6 +69,9 @@ class Layout:
     num_buffers: int = 0
     shard_size: int = 1 << 21
     chunk_size: int = 1 << 18
+    num_replicas: int = 1
+    num_extras: int = 0
+    note_bytes: int = 0
 
     @property
     def num_shards(self) -> int:
@@ -119,13 +126,13 @@ class Layout:
     def _undo_row_bytes(self) -> int:
         return _aligned(4 * self.undo_size)
 
-    def vector_offset(self, index: int) -> int:
+    def vector_offset(self, index: int, replica: int = 0) -> int:
         """The byte at which p (0) or a state (1, 2, ...) starts."""
-        return _aligned(8 * self.num_words) + index * self._vector_bytes
+        return _aligned(8 * self.num_words) + (replica * (1 + len(self.states)) + index) * self._vector_bytes
 
     def gradient_offset(self, slot: int) -> int:
         """The byte at which a slot's gradient starts."""
-        return self.vector_offset(1 + len(self.states) + slot)
+        return self.vector_offset(0, self.num_replicas) + slot * _aligned(4 * (self.num_parameters + self.num_extras))
 
     def undo_offset(self, slot: int, row: int) -> int:
         """The byte at which a slot's saved chunk of p (row 0) or of a state (1, 2, ...) starts."""
@@ -135,10 +142,14 @@ class Layout:
         """The byte at which a slot's float buffers start."""
         return self.undo_offset(self.num_slots, 0) + slot * _aligned(4 * self.num_buffers)
 
+    def note_offset(self, slot: int) -> int:
+        """The byte at which a worker's note starts."""
+        return self.buffers_offset(self.num_slots) + slot * _aligned(self.note_bytes)
+
     @property
     def size_bytes(self) -> int:
         """The whole block."""
-        return max(self.buffers_offset(self.num_slots), _ALIGNMENT)
+        return max(self.note_offset(self.num_slots), _ALIGNMENT)
 
 
 def _aligned(size_bytes: int) -> int:

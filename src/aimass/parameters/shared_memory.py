@@ -158,7 +158,7 @@ class SharedMemoryServer(ParameterServer):
         own = self.gradients[slot]
         if gradient is not own and gradient.data_ptr() != own.data_ptr():
             np.copyto(own.numpy(), gradient.numpy())
-        if not _is_finite(own):
+        if not is_finite(own):
             return self._refuse(slot, ticket)
         locks, first = self.locks, self.shards[0]
         locks.acquire(first.index)
@@ -340,6 +340,6 @@ class SharedMemoryServer(ParameterServer):
         return vector(self.memory, self.layout.buffers_offset(slot), self.layout.num_buffers)
 
 
-def _is_finite(gradient: Tensor) -> bool:
+def is_finite(gradient: Tensor) -> bool:
     """Screen by g·g, which is finite for nearly every good gradient; where it is not, look at each value."""
     return isfinite(torch.dot(gradient, gradient).item()) or bool(torch.isfinite(gradient).all())

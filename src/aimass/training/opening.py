@@ -20,7 +20,7 @@ from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, 
 from aimass.training.checkpoint import Checkpoint
 from aimass.training.events import PrecisionChosen
 from aimass.training.leases import LeasePlan
-from aimass.training.planes import plane_of, server_options
+from aimass.training.planes import layout_options, plane_of, server_options
 from aimass.training.rows import TrainingRows
 from aimass.training.worker import Orders, rate_of
 
@@ -157,6 +157,7 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
         num_slots=num_slots,
         num_cells=2 * num_slots + 2 + num_open_leases,
         num_buffers=len(learner.float_buffers()),
+        **layout_options(config),
     )
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)

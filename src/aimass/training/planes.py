@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from aimass.core.errors import UsageError
+from aimass.models.devices import find_devices
+from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.addresses import NOTE_BYTES
 from aimass.training.leases import LeaseTable
+from aimass.training.replica_table import ReplicaTable
 
 if TYPE_CHECKING:
     from aimass.training.config import TrainConfig
@@ -21,11 +29,13 @@ class Plane:
         server: holds the parameters, and takes what workers push.
         leases: says who trains on what.
         shares_p: whether workers compute on the server's own p, because nobody changes it meanwhile; otherwise each has a copy.
+        replicates: whether each worker has p and the states to itself.
     """
 
     server: type[SharedMemoryServer]
-    leases: type[LeaseTable]
+    leases: Callable[..., LeaseTable]
     shares_p: bool = False
+    replicates: bool = False
 
 
 def plane_of(config: TrainConfig) -> Plane:
@@ -33,7 +43,10 @@ def plane_of(config: TrainConfig) -> Plane:
     match config.strategy.plane:
         case "arrival":
             return Plane(server=SharedMemoryServer, leases=LeaseTable)
-    raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: arrival")
+        case "replicas":
+            leases = partial(ReplicaTable, accumulate=getattr(config.strategy, "accumulate", 1))
+            return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
+    raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: arrival, replicas")
 
 
 def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> dict[str, Any]:
@@ -44,8 +57,37 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         groups: the names of the manifest's parameter groups.
         slot: whose handle it is; None for the driver of workers.
     """
-    return {
+    options: dict[str, Any] = {
         "weight_decay": [config.optimizer.weight_decay_of(group) for group in groups],
         "slot": slot,
         "atomic": config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),
     }
+    if plane_of(config).replicates:
+        options["backend"] = _backend(config)
+    return options
+
+
+def layout_options(config: TrainConfig) -> dict[str, Any]:
+    """How a run's settings shape its block."""
+    if not plane_of(config).replicates:
+        return {}
+    return {"num_replicas": max(1, config.workers), "num_extras": NUM_EXTRAS, "note_bytes": NOTE_BYTES if config.workers > 1 else 0}
+
+
+def _backend(config: TrainConfig) -> str:
+    """What carries gradients between replicas. NCCL needs a GPU for each worker.
+
+    Raises:
+        UsageError: it was asked for, and they have none.
+    """
+    wanted = str(getattr(config.strategy, "backend", "gloo"))
+    if wanted == "gloo" or config.workers < 2:
+        return "gloo"
+    devices = find_devices(config.device, config.workers)
+    has_gpus = len(devices) == config.workers and all(name.startswith("cuda") for name in devices)
+    if wanted == "nccl" and not has_gpus:
+        raise UsageError(
+            f"strategy.backend='nccl' needs a GPU for each of the {config.workers} workers, and they compute on {', '.join(devices)}; "
+            "leave it out, or set device='cuda' where there are enough"
+        )
+    return "nccl" if has_gpus and torch.distributed.is_nccl_available() else "gloo"

@@ -22,7 +22,7 @@ class StrategyConfig(Config):
 
     @property
     def plane(self) -> str:
-        """How parameters and batches are shared: `arrival`, where each push is applied when it comes."""
+        """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `replicas`, one for each worker."""
         return "arrival"
 
 

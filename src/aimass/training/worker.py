@@ -32,6 +32,8 @@ from aimass.training.rows import Place, TrainingRows, slice_batch
 from aimass.training.strategy import build_strategy
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from aimass.cluster.base import Context
@@ -74,6 +76,7 @@ class Worker:
         learner: the module; its `parameters` are this worker's copy of p.
         server: where p lives.
         slot: which worker this is, from 0.
+        clips_batches: whether `gradient` clips each batch's gradient.
     """
 
     def __init__(
@@ -85,10 +88,25 @@ class Worker:
         self._reals = server.reals
         self._batch_rows = 0
         self._clips = clip.norm is not None or clip.value is not None
+        self.clips_batches = True
         self.after_step: Callable[[], None] | None = None
         self.when_idle: Callable[[], None] = self._nap
         self.when_leased: Callable[[], None] | None = None
         self._naps = 0
+
+    @property
+    def leases(self) -> LeaseTable:
+        """Who trains on what."""
+        return self._leases
+
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """Training rows as one batch.
+
+        Args:
+            rows: which, as `epoch_order` gives them. Shape (num_rows,).
+        """
+        self._batch_rows, self._naps = len(rows), 0
+        return self._rows.take(torch.from_numpy(rows))
 
     def batches(self) -> Iterator[Batch]:
         """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
@@ -97,9 +115,7 @@ class Worker:
             if lease is not None:
                 self._naps = 0
                 yield from self._batches_of(lease)
-                self._publish_buffers()
-                if self.when_leased is not None:
-                    self.when_leased()
+                self.tell()
             elif self._leases.is_done:
                 return
             else:
@@ -108,20 +124,37 @@ class Worker:
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """The loss of a batch, and its gradient, clipped as the run is set."""
         loss, gradient = self.learner.gradient(batch)
-        if self._clips:
+        if self._clips and self.clips_batches:
             clip_(gradient, self._clip)
         return loss, gradient
 
-    def report(self, *, loss: float) -> None:
-        """Count the batch that was just done, and its mean loss."""
-        at = self._at
-        self._words[at + STEPS] += 1
-        self._words[at + ROWS] += self._batch_rows
+    def clip(self, gradient: Tensor) -> None:
+        """Clip, as the run is set, a gradient that was put together from several batches' (`clips_batches` is False then)."""
+        if self._clips:
+            clip_(gradient, self._clip)
+
+    def report(self, *, loss: float, rows: int | None = None, batches: int = 1) -> None:
+        """Count what was just done, and its mean loss.
+
+        Args:
+            loss: over the rows.
+            rows: how many; by default those of the last batch.
+            batches: how many.
+        """
+        at, rows = self._at, self._batch_rows if rows is None else rows
+        self._words[at + STEPS] += batches
+        self._words[at + ROWS] += rows
         if math.isfinite(loss):
-            self._reals[at + LOSS] += loss * self._batch_rows
-            self._words[at + LOSS_ROWS] += self._batch_rows
+            self._reals[at + LOSS] += loss * rows
+            self._words[at + LOSS_ROWS] += rows
         if self.after_step is not None:
             self.after_step()
+
+    def tell(self) -> None:
+        """Let the driver know that some batches are done, and see this worker's buffers."""
+        self._publish_buffers()
+        if self.when_leased is not None:
+            self.when_leased()
 
     def _batches_of(self, lease: Lease) -> Iterator[Batch]:
         plan, leases, server = self._leases.plan, self._leases, self.server

@@ -1,0 +1,325 @@
+"""A replica of p and of the optimizer's states for every worker, side by side in the shared block.
+
+All workers apply the same gradient to their own replica, so that replicas that have met the same rounds are equal in every
+bit, and each of them is the state of the run. One replica changes so, under its lock:
+
+1. The summed gradient lies in the worker's slot. The clock and the batches done that the replica will have are written, then
+   the intent: from here on the round counts for this replica, and whoever finds it interrupted finishes it.
+2. Chunk by chunk: save the chunk, mark it (an odd progress), change it, mark it done (an even progress).
+3. The clock and the batches done are written, and the intent is cleared.
+
+A worker that is killed inside leaves a chunk that `recover` puts back and applies again, from the gradient in its slot: no
+replica is ever torn, also where all workers are killed at once. One that missed a round is behind, and takes over the state of
+the replica that has most batches done, as a new group of workers is formed. A replica with -1 batches done is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.layout import (
+    CELL_WORDS,
+    NEXT_LEASE,
+    NOBODY,
+    RATE_FACTOR,
+    SLOT_INTENT,
+    SLOT_PART,
+    SLOT_REFUSED,
+    SLOT_STALENESS,
+    Layout,
+)
+from aimass.parameters.shards import vector
+from aimass.parameters.shared_memory import SharedMemoryServer, is_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimass.core.memory import SharedMemory
+    from aimass.optim.update import Update
+
+CLOCK, DONE, NEXT_CLOCK, NEXT_DONE, PROGRESS, READY, BREAKS, DEADLINE_NS = range(SLOT_PART, SLOT_PART + 8)
+"""A replica's words in its worker's slot: updates applied; batches of the run that they hold; both as they will be after the change
+under way; its progress; for which group its worker is ready; how many groups broke under it; when its part of a round is late."""
+
+EMPTY = -1
+WEIGHT, LEAVES = range(2)
+NUM_EXTRAS = 2
+"""What travels behind each gradient: the weight of its rows, and whether its worker wants to leave."""
+
+_REPLICA_LOCK = 1 << 41
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    p: Tensor
+    gradient: Tensor
+    states: list[Tensor]
+    saved: list[tuple[np.ndarray, np.ndarray]]  # (copy, the chunk itself) of p and of each state
+    weight_decay: float
+
+
+class Replica:
+    """One worker's p and states, and the gradient that changes them.
+
+    Attributes:
+        p: shape (num_parameters,).
+        states: each alike.
+        wire: the gradient, and `NUM_EXTRAS` numbers behind it: what is summed over the workers.
+    """
+
+    def __init__(self, memory: SharedMemory, layout: Layout, slot: int, weight_decay: Sequence[float]) -> None:
+        self.at, self.lock = layout.slot(slot), _REPLICA_LOCK + slot
+        replica = slot if layout.num_replicas > 1 else 0
+        vectors = [vector(memory, layout.vector_offset(i, replica), layout.num_parameters) for i in range(1 + len(layout.states))]
+        self.p, self.states = vectors[0], vectors[1:]
+        self.wire = vector(memory, layout.gradient_offset(slot), layout.num_parameters + layout.num_extras)
+        self.gradient = self.wire[: layout.num_parameters]
+        self.extras = self.wire[layout.num_parameters :]
+        self._memory, self._layout, self._slot, self._weight_decay = memory, layout, slot, weight_decay
+
+    @cached_property
+    def chunks(self) -> list[_Chunk]:
+        """All of p, in order."""
+        layout = self._layout
+        spans = [span for shard in range(layout.num_shards) for span in layout.chunks(shard)]
+        return [self._chunk(low, high, self._weight_decay[group]) for low, high, group in spans]
+
+    def _chunk(self, low: int, high: int, weight_decay: float) -> _Chunk:
+        rows = [values[low:high].numpy() for values in (self.p, *self.states)]
+        undo = [vector(self._memory, self._layout.undo_offset(self._slot, i), high - low).numpy() for i in range(len(rows))]
+        states = [state[low:high] for state in self.states]
+        return _Chunk(self.p[low:high], self.gradient[low:high], states, list(zip(undo, rows, strict=True)), weight_decay)
+
+
+class ReplicaServer(SharedMemoryServer):
+    """One process's handle on the block of replicas.
+
+    A worker's p and gradient are those of its own replica. The driver, which has none, reads whichever has most batches done.
+
+    Args:
+        memory, layout, update, rate, weight_decay, slot, atomic: as for `SharedMemoryServer`, but that the rate counts batches done
+            before, and that without `atomic` (which one process alone may do without) nothing is saved before it is changed.
+        backend: what carries gradients between workers: `gloo` or `nccl`.
+    """
+
+    def __init__(
+        self,
+        memory: SharedMemory,
+        layout: Layout,
+        update: Update,
+        rate: Callable[[int], float],
+        weight_decay: Sequence[float] | None = None,
+        slot: int | None = None,
+        *,
+        atomic: bool = True,
+        backend: str = "gloo",
+    ) -> None:
+        super().__init__(memory, layout, update, rate, weight_decay, slot, atomic=atomic)
+        self.backend = backend
+        self._decay = list(weight_decay or [0.0] * len(layout.groups))
+        self._replicas: dict[int, Replica] = {}
+        own = self.replica(slot or 0)
+        self.p, self.states = own.p, own.states
+        self.cells_of: Callable[[int], tuple[list[list[int]], int]] = lambda done: ([], done)
+        """Gives the lease cells and the next lease at so many batches done; the table of leases knows."""
+
+    @classmethod
+    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> ReplicaServer:
+        server = super().create(layout, update, rate, **options)
+        assert isinstance(server, ReplicaServer), "it is made by its own class"
+        for at in server._slots[1:]:
+            server.words[at + DONE] = EMPTY
+        return server
+
+    def replica(self, slot: int) -> Replica:
+        """The replica of a slot."""
+        if slot not in self._replicas:
+            self._replicas[slot] = Replica(self.memory, self.layout, slot, self._decay)
+        return self._replicas[slot]
+
+    def note(self, slot: int) -> memoryview:
+        """What a worker tells the others of itself, in bytes."""
+        start = self.layout.note_offset(slot)
+        return self.memory.view[start : start + self.layout.note_bytes]
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    @property
+    def best(self) -> int:
+        """The slot whose replica has most batches done."""
+        return max(range(self.layout.num_slots), key=self.done_of)
+
+    def done_of(self, slot: int) -> int:
+        """The batches that a slot's replica holds; -1 where it is empty."""
+        return self.words[self._slots[slot] + DONE]
+
+    @property
+    def done(self) -> int:
+        """Batches of the run that are committed: those in this worker's replica, or for the driver in the best one."""
+        return self.done_of(self.best if self.slot is None else self.slot)
+
+    @property
+    def clock(self) -> int:
+        return self.words[self._slots[self.best if self.slot is None else self.slot] + CLOCK]
+
+    @property
+    def gradient(self) -> Tensor:
+        assert self.slot is not None, "a server without a slot has no gradient"
+        return self.replica(self.slot).gradient
+
+    def pull(self, out: Tensor) -> int:
+        if out.data_ptr() == self.p.data_ptr():
+            return self.clock
+        with self._held_best() as replica:
+            out.copy_(replica.p)
+            return self.words[replica.at + CLOCK]
+
+    @contextmanager
+    def _held_best(self) -> Iterator[Replica]:
+        """The replica with most batches done, whole, held against its worker."""
+        replica = self.replica(self.best)
+        with self.locks.held(replica.lock):
+            self._finish(replica)
+            yield replica
+
+    # ------------------------------------------------------------------------------------------------ changing
+
+    def push(self, gradient: Tensor, clock: int, ticket: Ticket | None = None) -> Pushed:
+        """Apply the gradient of a whole round to this worker's replica.
+
+        Args:
+            gradient: summed over the workers and divided by the rows.
+            clock: the replica's.
+            ticket: its `committed` is the batches done with this round.
+        """
+        assert self.slot is not None, "a server without a slot cannot push"
+        own = self.replica(self.slot)
+        if gradient.data_ptr() != own.gradient.data_ptr():
+            np.copyto(own.gradient.numpy(), gradient.numpy())
+        done = self.done + 1 if ticket is None else ticket.committed
+        if not is_finite(own.gradient):
+            self.words[own.at + SLOT_REFUSED] += 1
+            self.skip(done)
+            return Pushed.NOT_FINITE
+        self.apply(done)
+        return Pushed.APPLIED
+
+    def apply(self, done: int) -> None:
+        """Change this worker's replica by the gradient in its slot, which is finite.
+
+        Args:
+            done: the batches done with it.
+        """
+        assert self.slot is not None, "a server without a slot cannot apply"
+        words, own = self.words, self.replica(self.slot)
+        at = own.at
+        self.locks.acquire(own.lock)
+        words[at + NEXT_CLOCK] = words[at + CLOCK] + 1
+        words[at + NEXT_DONE] = done
+        words[at + PROGRESS] = 0
+        words[at + SLOT_INTENT] = 1
+        self._change_replica(own, 0)
+        self.locks.release(own.lock)
+
+    def skip(self, done: int) -> None:
+        """Count a round as done that changes nothing, because its gradient was not finite."""
+        assert self.slot is not None, "a server without a slot has no replica"
+        self.words[self._slots[self.slot] + DONE] = done
+
+    def count(self, num_batches: int) -> None:
+        """Count this worker's batches of a round that was applied. They were computed at the newest parameters."""
+        assert self.slot is not None, "a server without a slot has no counters"
+        self.words[self._slots[self.slot] + SLOT_STALENESS] += num_batches
+
+    def _change_replica(self, own: Replica, first_chunk: int) -> None:
+        words, at, update, atomic = self.words, own.at, self.update, self.atomic
+        step = words[at + NEXT_CLOCK]
+        rate = self.rate(max(words[at + DONE], 0)) * self.reals[RATE_FACTOR]
+        progress = 2 * first_chunk
+        for chunk in own.chunks[first_chunk:] if first_chunk else own.chunks:
+            if atomic:
+                for saved, row in chunk.saved:
+                    np.copyto(saved, row)
+            words[at + PROGRESS] = progress + 1
+            update.apply(chunk.p, chunk.gradient, chunk.states, step, rate, chunk.weight_decay)
+            progress += 2
+            words[at + PROGRESS] = progress
+        words[at + CLOCK] = step
+        words[at + DONE] = words[at + NEXT_DONE]
+        words[at + SLOT_INTENT] = 0
+
+    # ------------------------------------------------------------------------------------------------ recovery
+
+    def recover(self, slot: int) -> bool:
+        words, replica = self.words, self.replica(slot)
+        words[replica.at + READY] = 0
+        words[replica.at + DEADLINE_NS] = 0
+        with self.locks.held(replica.lock):
+            return self._finish(replica)
+
+    def _finish(self, replica: Replica) -> bool:
+        """Finish, under its lock, the change of a replica whose worker died inside it."""
+        words, at = self.words, replica.at
+        if not words[at + SLOT_INTENT]:
+            return False
+        chunk, is_torn = divmod(words[at + PROGRESS], 2)
+        if is_torn:
+            for saved, row in replica.chunks[chunk].saved:
+                np.copyto(row, saved)
+        if words[at + CLOCK] != words[at + NEXT_CLOCK]:
+            self._change_replica(replica, chunk)
+        words[at + DONE] = words[at + NEXT_DONE]
+        words[at + SLOT_INTENT] = 0
+        return True
+
+    def progress(self, slot: int) -> tuple[int, ...]:
+        at = self._slots[slot]
+        return self.words[at + DONE], self.words[at + PROGRESS]
+
+    # ------------------------------------------------------------------------------------------- snapshot and restore
+
+    @contextmanager
+    def paused(self, tend: Callable[[], None] | None = None) -> Iterator[Snapshot]:
+        """Hold one replica back; its worker keeps the others waiting at their next round."""
+        with self._held_best() as replica:
+            cells, next_lease = self.cells_of(self.words[replica.at + DONE])
+            yield Snapshot(
+                parameters=replica.p,
+                states=dict(zip(self.layout.states, replica.states, strict=True)),
+                clock=self.words[replica.at + CLOCK],
+                cells=cells,
+                next_lease=next_lease,
+            )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot into the first replica, and empty the others: they take over its state as their workers form a group.
+
+        The table of leases tells the batches done from its cells, in `release_all`.
+        """
+        words, layout = self.words, self.layout
+        for at in self._slots:
+            words[at + SLOT_INTENT] = 0
+            words[at + DONE] = EMPTY
+        first = self.replica(0)
+        first.p.copy_(snapshot.parameters)
+        for name, state in zip(layout.states, first.states, strict=True):
+            if name in snapshot.states:
+                state.copy_(snapshot.states[name])
+            else:
+                state.fill_(self.update.initial.get(name, 0.0))
+        words[first.at + CLOCK] = snapshot.clock
+        words[first.at + DONE] = snapshot.next_lease
+        open_cells = snapshot.open_cells
+        assert len(open_cells) <= layout.num_cells, "the layout was made for this snapshot"
+        for index in range(layout.num_cells):
+            cell = open_cells[index] if index < len(open_cells) else [NOBODY, 0, NOBODY, *[0] * (CELL_WORDS - 3)]
+            for word, value in enumerate(cell):
+                words[layout.cell(index) + word] = value
+        words[NEXT_LEASE] = snapshot.next_lease

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aimass.core import events
 from aimass.core.errors import StorageError, UsageError
 from aimass.core.events import Event, EventLog, read_events
 
@@ -47,15 +48,41 @@ def test_unknown_types_and_fields_are_left_to_whoever_knows_them(tmp_path):
     assert second.event() == Sneezed(loudness=1)
 
 
-def test_a_log_on_a_full_disk_says_so_and_holds_whole_lines(tmp_path):
+def full(log):
+    """Have a log write to a disk that is full."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
+    file, log._file = log._file, os.open("/dev/full", os.O_WRONLY)
+    return file
+
+
+def test_lines_wait_for_a_full_disk_and_come_in_order_when_it_has_room_again(tmp_path):
+    with EventLog(tmp_path / "e.jsonl", "r") as log:
+        log.append(Sneezed(loudness=0))
+        file = full(log)
+        for loudness in (1, 2):
+            log.append(Sneezed(loudness=loudness))
+        os.close(log._file)
+        log._file = file
+        assert [e.data["loudness"] for e in read_events(log.path)] == [0]
+        log.append(Sneezed(loudness=3))
+        assert [(e.seq, e.data["loudness"]) for e in read_events(log.path)] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+
+
+def test_a_log_says_so_when_it_ends_on_a_full_disk_or_too_much_waits(tmp_path, monkeypatch):
     log = EventLog(tmp_path / "e.jsonl", "r")
-    os.close(log._file)
-    log._file = os.open("/dev/full", os.O_WRONLY)
+    os.close(full(log))
+    log.append(Sneezed(loudness=1))
     with pytest.raises(StorageError, match="no space is left"):
-        log.append(Sneezed(loudness=1))
+        log.close()
     log.close()
+    monkeypatch.setattr(events, "_MOST_WAITING_BYTES", 100)
+    log = EventLog(tmp_path / "e.jsonl", "r")
+    os.close(full(log))
+    with pytest.raises(StorageError, match="no space is left"):
+        [log.append(Sneezed(loudness=1)) for _ in range(2)]
+    with pytest.raises(StorageError):
+        log.close()
 
 
 def test_a_line_cut_inside_a_character_and_a_second_writer(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aimass.core import files
 from aimass.core.errors import StorageError
 from aimass.core.files import remove_folder, sweep_unfinished, whole_folder, write_json, write_tensors, write_whole
 
@@ -72,6 +73,60 @@ def test_tensors_that_do_not_fit_are_an_error_of_the_disk(tmp_path):
     link.symlink_to("/dev/full")
     with pytest.raises((OSError, StorageError)):
         write_tensors(link / "x", {"a": torch.ones(10)})
+
+
+def every_kind_of_tensor():
+    kinds = [
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int16,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+    ]
+    tensors = {f"of {kind}": (torch.arange(7) % 2).to(kind) for kind in kinds}
+    one = {"scalar": torch.tensor(3.5), "empty": torch.empty(0, 4), "transposed": torch.arange(12.0).view(3, 4).T, "名前": torch.ones(1)}
+    many = {f"layers.{number}": torch.full((number % 3,), number) for number in range(3000)}  # more pieces than one write takes
+    return {**tensors, **one, **many, "parameter": torch.nn.Parameter(torch.randn(50, 50)), "view": torch.arange(100.0)[13:77]}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("part_bytes", [64 << 20, 1000])
+def test_the_safetensors_library_reads_what_is_written(tmp_path, monkeypatch, cached, part_bytes):
+    from safetensors.torch import load_file
+
+    monkeypatch.setattr(files, "_PART_BYTES", part_bytes)
+    made = every_kind_of_tensor()
+    write_tensors(tmp_path / "t.safetensors", made, cached=cached)
+    found = load_file(tmp_path / "t.safetensors")
+    assert found.keys() == made.keys()
+    assert all(found[name].dtype == made[name].dtype and torch.equal(found[name], made[name]) for name in made)
+    assert all(found[name].data_ptr() % found[name].element_size() == 0 for name in made)
+
+
+def test_a_file_without_tensors_is_one_too_and_a_type_that_no_file_has_is_named(tmp_path):
+    from safetensors.torch import load_file
+
+    write_tensors(tmp_path / "t.safetensors", {})
+    assert load_file(tmp_path / "t.safetensors") == {}
+    with pytest.raises(ValueError, match="a tensor of complex128 cannot be written"):
+        write_tensors(tmp_path / "t.safetensors", {"a": torch.zeros(1, dtype=torch.complex128)})
+
+
+def test_tensors_that_are_cut_short_by_a_limit_are_an_error(tmp_path):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StorageError, match="larger than this process may write"), whole_folder(tmp_path / "a") as folder:
+            write_tensors(folder / "t.safetensors", {"a": torch.ones(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == []
 
 
 def test_a_kill_while_a_folder_is_replaced_leaves_one_of_the_two(tmp_path):

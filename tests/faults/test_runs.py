@@ -34,18 +34,32 @@ def events_of(run, kind):
 LONG = {"model": {"name": "mlp", "hidden": [64]}, "batch_size": 8, "epochs": 100_000, "checkpoint": {"every": 0.2}}
 
 DRIVER = """
-import os, signal, sys
+import os, signal, sys, threading
 import aimass
 from aimass.core import files
 count, rename = 0, os.rename
+def die():
+    if threading.current_thread().name == "checkpoints":  # beside the training, and not on its way
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit("a checkpoint was written on the training path")
 def die_before_the_third_checkpoint_is_in_place(*arguments):
     global count
     count += "step-" in str(arguments[1])
     if count == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     rename(*arguments)
 if sys.argv[2] == "rename":
     files.os.rename = die_before_the_third_checkpoint_is_in_place
+elif sys.argv[2] == "tensors":
+    writev = os.writev
+    def die_inside_a_file(file, parts):
+        global count
+        count += "optimizer.safetensors" in os.readlink(f"/proc/self/fd/{file}")
+        if count == 3:
+            writev(file, [part[: len(part) // 2] for part in parts])
+            die()
+        return writev(file, parts)
+    files.os.writev = die_inside_a_file
 else:
     flush = files._flush
     def die_while_writing(path):
@@ -53,7 +67,7 @@ else:
         count += path.name == "optimizer.safetensors"
         if count == 3:
             os.truncate(path, 10)
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         flush(path)
     files._flush = die_while_writing
 model = {"name": "mlp", "hidden": [64]}
@@ -61,8 +75,7 @@ aimass.train("digits", workers=int(sys.argv[1]), model=model, batch_size=8, epoc
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("moment", ["rename", "write"])
+@pytest.mark.parametrize(("moment", "workers"), [("rename", 0), ("rename", 2), ("tensors", 0), ("write", 2)])
 def test_a_driver_killed_inside_a_checkpoint_is_resumed_from_a_whole_one(workers, moment, own_home):
     done = subprocess.run([sys.executable, "-c", DRIVER, str(workers), moment], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -240,12 +253,34 @@ def test_ctrl_c_while_waiting_stops_in_good_order():
 
 
 FULL = """
-import json, sys
+import json, pathlib, sys, time
 import aimass
 from aimass.core.errors import AimassError
 model = {"name": "mlp", "hidden": [4000, 500]}
-run = aimass.train("digits", workers=int(sys.argv[1]), model=model, epochs=1000, checkpoint={"every": 0.2}, batch_size=64)
+run = aimass.train("digits", workers=int(sys.argv[1]), model=model, epochs=1000, checkpoint={"every": 0.1}, batch_size=64)
+def count(kind):
+    return sum(event.type == kind for event in run.events())
+def wait_for(kind, times):
+    deadline = time.monotonic() + 90
+    while count(kind) < times:
+        assert run.state == "running" and time.monotonic() < deadline, (kind, run.state)
+        time.sleep(0.05)
 try:
+    wait_for("checkpoint_failed", 1)
+    ballast = pathlib.Path(sys.argv[2])
+    ballast.unlink()                                       # it has room again
+    wait_for("checkpoint", count("checkpoint") + 1)
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):                 # and now no byte is left, not even for events
+                pass
+        except OSError:
+            pass
+    seen = run._trainer.server.clock
+    while run._trainer.server.clock < seen + 20:
+        assert run.state == "running"
+        time.sleep(0.05)
+    run.cancel()
     run.wait()
 except AimassError as error:
     print(json.dumps({"message": str(error), "exit": error.exit_code, "type": type(error).__name__}))
@@ -253,26 +288,35 @@ except AimassError as error:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_full_disk_ends_the_run_with_a_sentence_and_leaves_what_was_whole(workers, tmp_path):
-    """On a file system of 80 MB of its own; each checkpoint takes about 28."""
+def test_a_run_trains_on_while_its_disk_is_full_and_fails_only_when_it_ends_on_one(workers, tmp_path):
+    """On a file system of 95 MB of its own; each checkpoint takes about 28, and three are there before the oldest goes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(disk)], capture_output=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=95m", "tmpfs", str(disk)], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:
         environment = {**os.environ, "AIMASS_HOME": str(disk / "home")}
-        (disk / "ballast").write_bytes(b"x" * (10 << 20))
+        (disk / "ballast").write_bytes(b"x" * (20 << 20))
         done = subprocess.run(
-            [sys.executable, "-c", FULL, str(workers)], env=environment, capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-c", FULL, str(workers), str(disk / "ballast")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
+        assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert said["type"] == StorageError.__name__
         assert said["exit"] == 6
         assert "no space is left" in said["message"]
         (run,) = Run.list(disk / "home")
         assert run.state in ("failed", "interrupted")
-        assert not list((run.folder / "checkpoints").glob(".unfinished-*"))
+        kept = sorted(path.name for path in (run.folder / "checkpoints").glob("*-*"))
+        assert len(kept) == 2
         (disk / "ballast").unlink()
+        again = run.resume(workers=0, epochs=None, max_steps=int(kept[-1].removeprefix("step-")) + 1, checkpoint={"keep": 1}).wait()
+        assert again.state == "succeeded"
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,12 +1,27 @@
 """What a run keeps, and what it can go back to."""
 
+import resource
+import shutil
+import threading
+import time
+
+import pytest
 import torch
 
 import aimass
+from aimass.core import files
+from aimass.core.errors import StorageError
 from aimass.models.tasks import task_of
-from aimass.training import opening
+from aimass.training import opening, saving
 from aimass.training.config import TrainConfig
 from aimass.training.saving import Saver
+
+
+def wait_until(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def opened(config, data):
@@ -31,4 +46,105 @@ def test_the_start_of_a_run_can_be_gone_back_to_without_a_checkpoint(tmp_path):
     assert torch.equal(server.p, parameters)
     assert [state.tolist() for state in server.states] == [state.tolist() for state in states]
     assert server.clock == 0
+    saver.close()
     assert torch.equal(torch.get_rng_state(), generator)
+
+
+def events_of(run, kind):
+    return [envelope.data for envelope in run.events() if envelope.type == kind]
+
+
+def whole_ones(run):
+    return sorted(path.name for path in (run.folder / "checkpoints").glob("step-*"))
+
+
+class Gate:
+    """Keeps whoever writes a checkpoint waiting at its end, until it is opened."""
+
+    def __init__(self, monkeypatch):
+        self.open, self.waits = threading.Event(), threading.Event()
+        put_in_place = files._put_in_place
+        monkeypatch.setattr(files, "_put_in_place", lambda new, path: (self._wait(path), put_in_place(new, path)))
+
+    def _wait(self, path):
+        if path.name.startswith("step-"):
+            self.waits.set()
+            assert self.open.wait(60)
+
+
+SLOW = {"model": {"name": "mlp", "dropout": 0.3}, "optimizer": "adam", "schedule": "cosine", "seed": 5, "epochs": 60}
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_resumes_from_it_to_the_bit(monkeypatch):
+    whole = aimass.train("wine", **SLOW).wait()
+    gate = Gate(monkeypatch)
+    run = aimass.train("wine", **SLOW, checkpoint={"every": 1e-6, "keep": 100})
+    assert gate.waits.wait(60)
+    wait_until(lambda: len(run.history()) >= 20)  # it trains on, and takes no other meanwhile
+    assert not events_of(run, "checkpoint")
+    gate.open.set()
+    run.wait()
+    first, second, *_ = events_of(run, "checkpoint")
+    assert first["step"] < 20 * 4 <= second["step"]
+
+    folder = run.folder / "checkpoints"
+    for newer in set(folder.iterdir()) - {folder / first["name"]}:
+        shutil.rmtree(newer)
+    again = run.resume().wait()
+    assert events_of(again, "run_started")[-1]["resumed_at_step"] == first["step"]
+    assert again.metrics()["steps"] == whole.metrics()["steps"]
+    for (_, expected), (_, found) in zip(whole.model.module.named_parameters(), again.model.module.named_parameters(), strict=True):
+        assert torch.equal(expected, found)
+    assert [{**epoch, "rows_per_s": 0, "elapsed_s": 0} for epoch in again.history()] == [
+        {**epoch, "rows_per_s": 0, "elapsed_s": 0} for epoch in whole.history()
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_memory_for_a_copy_the_state_is_written_from_where_it_lies(monkeypatch, workers):
+    monkeypatch.setattr(saving, "has_room", lambda size_bytes: False)
+    run = aimass.train("wine", workers=workers, max_steps=400, checkpoint={"every": 1e-6}).wait()
+    taken = events_of(run, "checkpoint")
+    assert len(taken) > 1
+    assert taken[0]["step"] < 400
+    again = run.resume(max_steps=401).wait()
+    assert again.metrics()["steps"] == 401
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_disk_that_refuses_is_told_of_once_and_training_goes_on(workers):
+    """Files of more than 500 kB are refused, now and then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def allow(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    run = aimass.train("wine", workers=workers, model={"name": "mlp", "hidden": [600, 600]}, epochs=100_000, checkpoint={"every": 0.02})
+    try:
+        wait_until(lambda: events_of(run, "checkpoint"))
+        for times in (1, 2):
+            allow(500_000)
+            wait_until(lambda: len(events_of(run, "checkpoint_failed")) == times)  # noqa: B023
+            failed_at, seen = events_of(run, "checkpoint_failed")[-1], len(run.history())
+            wait_until(lambda: len(run.history()) > seen + 5)  # noqa: B023
+            assert len(events_of(run, "checkpoint_failed")) == times
+            assert "larger than this process may write" in failed_at["message"]
+            assert "tries again" in failed_at["message"]
+            if times == 1:
+                allow(soft)
+                told = len(events_of(run, "checkpoint"))
+                wait_until(lambda: len(events_of(run, "checkpoint")) > told)  # noqa: B023
+        before = whole_ones(run)
+        run.cancel()
+        with pytest.raises(StorageError, match="larger than this process may write"):
+            run.wait()
+    finally:
+        allow(soft)
+        run.cancel()
+    assert run.state == "failed"
+    assert StorageError.exit_code == 6
+    assert whole_ones(run) == before
+    assert not list((run.folder / "checkpoints").glob(".unfinished-*"))
+    newest = int(before[-1].removeprefix("step-"))
+    again = run.resume(epochs=-(-newest // 4) + 1).wait()
+    assert events_of(again, "run_started")[-1]["resumed_at_step"] == newest

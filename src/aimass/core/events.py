@@ -5,6 +5,7 @@ A run's folder holds the lines in order. Readers ignore types that they do not k
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Self
 from aimass.core.errors import UsageError, storage_errors
 
 VERSION = 1
+_MOST_WAITING_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +53,14 @@ class Envelope:
 
 
 class EventLog:
-    """The append-only file of one run's events. One writer, any number of readers."""
+    """The append-only file of one run's events. One writer, any number of readers.
+
+    While the disk is full, lines wait in memory: what is being told of need not end because it cannot be told now.
+    """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
+        self._waiting = b""
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -71,23 +77,40 @@ class EventLog:
         """Write one event as a line of its own.
 
         Raises:
-            StorageError: the line could not be written.
+            StorageError: the line could not be written, and too many wait for a full disk.
         """
         envelope = Envelope(run=self.run, seq=self._next, time=time.time(), type=event.kind, data=asdict(event))
-        line = json.dumps(asdict(envelope), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        with storage_errors(self.path):
-            written = os.write(self._file, line)
-            if written != len(line):
-                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-                raise OSError(28, "No space left on device")
+        self._waiting += json.dumps(asdict(envelope), ensure_ascii=False, allow_nan=False).encode() + b"\n"
         self._next += 1
+        self._write(_MOST_WAITING_BYTES)
         return envelope
 
+    def _write(self, may_wait_bytes: int) -> None:
+        with storage_errors(self.path):
+            try:
+                written = os.write(self._file, self._waiting)
+                if written != len(self._waiting):
+                    os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._waiting = b""
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or len(self._waiting) > may_wait_bytes:
+                    raise
+
     def close(self) -> None:
-        """Close the file. The log can be opened again."""
+        """Close the file. The log can be opened again.
+
+        Raises:
+            StorageError: lines were waiting for a disk that is still full; they are lost.
+        """
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            try:
+                if self._waiting:
+                    self._write(0)
+            finally:
+                self._waiting = b""
+                os.close(self._file)
+                self._file = -1
 
     def __enter__(self) -> Self:
         return self

@@ -38,6 +38,12 @@ def free_memory_bytes() -> int | None:
     return min(limits) if limits else None
 
 
+def has_room(size_bytes: int) -> bool:
+    """Whether so much memory may be taken, and a little be left. True where the system does not tell."""
+    free = free_memory_bytes()
+    return free is None or size_bytes + _KEPT_FREE_BYTES <= free
+
+
 class SharedMemory:
     """A block of zeroed memory behind a descriptor.
 
@@ -60,10 +66,9 @@ class SharedMemory:
         Raises:
             StorageError: it does not fit.
         """
-        free = free_memory_bytes()
-        if free is not None and size_bytes + _KEPT_FREE_BYTES > free:
+        if not has_room(size_bytes):
             raise StorageError(
-                f"{size_bytes / 1e6:.0f} MB of shared memory are needed and {free / 1e6:.0f} MB are free; "
+                f"{size_bytes / 1e6:.0f} MB of shared memory are needed and {(free_memory_bytes() or 0) / 1e6:.0f} MB are free; "
                 "use fewer workers, a smaller model or a machine with more memory"
             )
         descriptor = _anonymous_file()

@@ -98,7 +98,7 @@ class Checkpoints:
             if checkpoint.random:
                 tensors.append(("random", checkpoint.random))
             for stem, named in tensors:
-                write_tensors(folder / f"{stem}.safetensors", named)
+                write_tensors(folder / f"{stem}.safetensors", named, cached=False)
             server = {"clock": snapshot.clock, "cells": snapshot.cells, "next_lease": snapshot.next_lease}
             write_json(folder / "state.json", {"v": _VERSION, "server": server, "trainer": checkpoint.state})
         for old in self.names()[: -self.keep]:
@@ -114,9 +114,9 @@ class Checkpoints:
             StorageError: the disk is full or broken; the one before stays.
         """
         with whole_folder(self.folder / _BEST) as folder:
-            write_tensors(folder / "parameters.safetensors", manifest.views(best.parameters))
+            write_tensors(folder / "parameters.safetensors", manifest.views(best.parameters), cached=False)
             buffers = {"floats": best.floats, **{f"integers/{at}": t for at, t in best.integers.items()}}
-            write_tensors(folder / "buffers.safetensors", buffers)
+            write_tensors(folder / "buffers.safetensors", buffers, cached=False)
             write_json(folder / "state.json", {"v": _VERSION, "epoch": best.epoch})
 
     def read_best(self, manifest: Manifest) -> Best | None:

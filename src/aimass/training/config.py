@@ -66,11 +66,11 @@ class CheckpointConfig(Config):
     """When the state is written to the run's folder.
 
     Args:
-        every: seconds between two checkpoints. One is always written at the end.
+        every: seconds from one checkpoint to the next, or more where the disk needs longer. One is always written at the end.
         keep: how many of the last ones stay, besides the best one.
     """
 
-    every: Annotated[Seconds, Field(gt=0)] = 15.0
+    every: Annotated[Seconds, Field(gt=0)] = 60.0
     keep: Annotated[int, Field(ge=1)] = 2
 
 

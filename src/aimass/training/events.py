@@ -116,11 +116,22 @@ class GradientRefused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointWritten(Event):
-    """The state of a step is on disk."""
+    """The state of a step is on disk. Training waited for `paused_s`; from the copy to the disk it took `took_s`."""
 
     kind = "checkpoint"
     step: int
     name: str
+    paused_s: float = 0.0
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFailed(Event):
+    """A checkpoint could not be written. Training goes on and tries again; this is told once, until it has worked again."""
+
+    kind = "checkpoint_failed"
+    step: int
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,6 +129,8 @@ def news(event: Event) -> str | None:
             return f"worker {event.worker} runs again as process {event.pid}"
         case happened.LeaseReassigned() if not event.reason.endswith(_IN_ORDER):  # one who leaves gives back what is left
             return f"lease {event.lease} goes on from its batch {event.from_batch}: {event.reason}"
+        case happened.CheckpointFailed():
+            return f"no checkpoint of step {event.step:,}: {event.message}"
         case happened.CheckpointUnreadable():
             return f"checkpoint {event.name} is passed over: {event.reason}"
         case happened.RunEnded(state="failed"):

@@ -205,8 +205,7 @@ class Trainer:
             self._evaluated = self.leases.epochs_done
             self._end_epoch(self._evaluated)
             self.leases.extend(self._horizon())
-        if self.saver.is_due:
-            self._save()
+        self.saver.tend(self.server, self._state, self._supervisor.tend_pushes if self._supervisor else None)
 
     def _horizon(self) -> int:
         """Up to which lease workers may go: one process waits for each epoch's evaluation; several run on, but do not end the next
@@ -285,16 +284,13 @@ class Trainer:
         if self._supervisor is not None:
             gather_buffers(self.learner, self.server, self._supervisor.integers)
 
-    def _save(self) -> None:
-        self.saver.save(self.server, self._state, self._supervisor.tend_pushes if self._supervisor else None)
-
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the server's."""
-        self._pull_model()
+        """What a checkpoint holds besides the server's. Pushes are held back meanwhile."""
         if self._supervisor is not None:
+            gather_buffers(self.learner, self.server, self._supervisor.integers)
             self.counters.num_lost = self._supervisor.num_lost
         return {
-            "history": self.rules.history,
+            "history": list(self.rules.history),
             "elapsed_s": self.rules.elapsed_s,
             "batches_per_lease": self.plan.batches_per_lease,
             "total_batches": self.plan.total_batches,
@@ -317,7 +313,8 @@ class Trainer:
             )
         if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
             self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
-        self._save()
+        self._pull_model()
+        self.saver.finish(self.server, self._state)
         best = self.saver.best
         if self.config.stop.patience is not None and best is not None:
             self.learner.parameters.copy_(best.parameters)
@@ -341,6 +338,8 @@ class Trainer:
         if self._supervisor is not None:
             self._supervisor.close()
             self._rows.close()
+        if hasattr(self, "saver"):
+            self.saver.close()
         if hasattr(self, "server"):
             self.learner.settle()
             self.server.memory.close()

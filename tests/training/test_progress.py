@@ -201,5 +201,8 @@ def test_little_things():
         news(happened.WorkerStuck(worker=1, pid=5, stuck_s=2.04)) == "worker 1 held a lock and stood still for 2.0 s; process 5 is killed"
     )
     assert news(happened.CheckpointUnreadable(name="step-1", reason="torn")) == "checkpoint step-1 is passed over: torn"
-    assert news(happened.CheckpointFailed(step=1, message="no space is left")) == "no checkpoint of step 1: no space is left"
+    assert (
+        news(happened.CheckpointFailed(step=1, message="no space is left"))
+        == "training goes on without a checkpoint of step 1: no space is left"
+    )
     assert news(happened.CheckpointWritten(step=1, name="step-1")) is None

@@ -84,6 +84,7 @@ class Saver:
         Raises:
             NotFound: there is none.
         """
+        self._land()
         checkpoint, unreadable = self._checkpoints.read_newest(self._learner.manifest)
         for name, reason in unreadable:
             self._tell(CheckpointUnreadable(name=name, reason=reason))
@@ -91,7 +92,10 @@ class Saver:
         return checkpoint
 
     def last(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read, to go back to. None where there is none: `opening.first_state` gives the start."""
+        """The newest checkpoint that can be read, to go back to: the one that is being written, once it is on the disk, or an older one.
+
+        None where there is none: `opening.first_state` gives the start.
+        """
         self._land()
         try:
             return self._checkpoints.read_newest(self._learner.manifest)[0]
@@ -121,7 +125,14 @@ class Saver:
             parameters = old.parameters.copy_(learner.parameters)
         self.best = Best(parameters=parameters, floats=learner.float_buffers(), integers=learner.integer_buffers(), epoch=epoch)
 
-    def tend(self, server: SharedMemoryServer, state: Callable[[], dict[str, Any]], tend: Callable[[], None] | None = None) -> None:
+    def tend(
+        self,
+        server: SharedMemoryServer,
+        state: Callable[[], dict[str, Any]],
+        tend: Callable[[], None] | None = None,
+        *,
+        may_take: bool = True,
+    ) -> None:
         """Take the next checkpoint if it is due, and tell what became of the one before. Training waits for the copy alone.
 
         Args:
@@ -129,10 +140,11 @@ class Saver:
             state: gives what the trainer keeps besides, and brings the module's buffers up to date first. Pushes are held back
                 meanwhile, so it may not pull.
             tend: called while pushes under way are waited for.
+            may_take: whether the present state is one to go back to.
         """
         if self._write_under_way is not None and self._write_under_way.done():
             self._land()
-        if self._write_under_way is not None or time.monotonic() < self.due:
+        if self._write_under_way is not None or not may_take or time.monotonic() < self.due:
             return
         if self._room is None:
             if self._asked_for_room is None:
@@ -150,14 +162,19 @@ class Saver:
         except StorageError as error:
             self._fail(server.clock, error)
 
-    def finish(self, server: SharedMemoryServer, state: Callable[[], dict[str, Any]]) -> None:
-        """Write the last state, from where it lies: nothing trains any more.
+    def save(self, server: SharedMemoryServer, state: Callable[[], dict[str, Any]]) -> None:
+        """Write the present state from where it lies, after what is being written: for when nothing trains. It is on the disk then.
+
+        Args:
+            server: as for `tend`.
+            state: as for `tend`.
 
         Raises:
             StorageError: the disk is full or broken; what was there stays.
         """
         self._land()
         self._take_in_place(server, state, None)
+        self.due = time.monotonic() + self._config.checkpoint.every
 
     def close(self) -> None:
         """Wait for what is being written, and give the memory back."""
@@ -224,7 +241,7 @@ class Saver:
     def _fail(self, step: int, error: StorageError) -> None:
         if not self._is_failing:
             self._is_failing = True
-            self._tell(CheckpointFailed(step=step, message=f"{error}; training goes on, and tries again"))
+            self._tell(CheckpointFailed(step=step, message=str(error)))
 
 
 def _room_for(num_parameters: int, states: tuple[str, ...]) -> Snapshot | None:

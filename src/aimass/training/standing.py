@@ -130,7 +130,7 @@ def news(event: Event) -> str | None:
         case happened.LeaseReassigned() if not event.reason.endswith(_IN_ORDER):  # one who leaves gives back what is left
             return f"lease {event.lease} goes on from its batch {event.from_batch}: {event.reason}"
         case happened.CheckpointFailed():
-            return f"no checkpoint of step {event.step:,}: {event.message}"
+            return f"training goes on without a checkpoint of step {event.step:,}: {event.message}"
         case happened.CheckpointUnreadable():
             return f"checkpoint {event.name} is passed over: {event.reason}"
         case happened.RunEnded(state="failed"):

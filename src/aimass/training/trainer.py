@@ -314,7 +314,7 @@ class Trainer:
         if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
             self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
         self._pull_model()
-        self.saver.finish(self.server, self._state)
+        self.saver.save(self.server, self._state)
         best = self.saver.best
         if self.config.stop.patience is not None and best is not None:
             self.learner.parameters.copy_(best.parameters)
@@ -338,11 +338,13 @@ class Trainer:
         if self._supervisor is not None:
             self._supervisor.close()
             self._rows.close()
-        if hasattr(self, "saver"):
-            self.saver.close()
-        if hasattr(self, "server"):
-            self.learner.settle()
-            self.server.memory.close()
+        try:
+            if hasattr(self, "saver"):
+                self.saver.close()
+        finally:
+            if hasattr(self, "server"):
+                self.learner.settle()
+                self.server.memory.close()
 
 
 @contextmanager

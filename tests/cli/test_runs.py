@@ -41,7 +41,7 @@ def test_show_tells_the_story(aimass, run):
     assert facts["steps"] == "8"
     assert facts["events"].startswith("2 epoch, ")
     assert "1 worker_lost" in facts["events"]
-    assert "worker 1 is lost: process 77 was killed by SIGKILL inside a push; another takes its place" in out
+    assert "worker 1 is lost: process 77 was killed by SIGKILL inside a push" in out
 
 
 def test_the_settings_that_are_shown_train_the_same_again(aimass, run):
@@ -98,3 +98,17 @@ def test_follow_shows_a_run_of_another_process(start, aimass):
     out, err = watcher.communicate(timeout=60)
     assert out == f"{run.id} is cancelled\n"
     assert "cancelled: it was asked to stop" in err
+
+
+def test_scale_changes_a_run_that_goes_and_refuses_others(aimass, run):
+    running = library.train("digits", workers=(1, 3), epochs=100_000)
+    done = aimass("runs", "scale", running.id, 2)
+    assert (done.status, done.out) == (0, f"{running.id} goes on with 2 workers\n")
+    assert "--workers 1:3" in aimass("runs", "show", running.id).out
+    done = aimass("runs", "scale", running.id, 5)
+    assert (done.status, done.err) == (2, "error: this run has from 1 to 3 workers; 5 is outside of that\n")
+    running.cancel()
+    running.wait()
+    done = aimass("runs", "scale", run.id, 1)
+    assert done.status == 10
+    assert "is succeeded, and only a run that goes can be scaled" in done.err

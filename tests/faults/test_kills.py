@@ -45,8 +45,9 @@ def expected_sum(run, length):
 class Watched:
     """A run of the real trainer on integers, with a look at the block before it is given back."""
 
-    def __init__(self, data, folder, monkeypatch, num_kills, epochs):
+    def __init__(self, data, folder, monkeypatch, num_kills, epochs, **changes):
         settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": NUM_WORKERS, "epochs": epochs, "batch_size": 64, "seed": 1}
+        settings |= changes
         self.events = []
         self.trainer = trainer.Trainer(settle(settings)[0], data, folder, self.events.append)
         opened, closed = trainer.Trainer._open, trainer.Trainer._close
@@ -54,12 +55,13 @@ class Watched:
         def open_with_kills(run):
             opened(run)
             self.start = run.server.p.clone()
-            for slot in range(NUM_WORKERS):
-                run.server.words[run.server.layout.slot(slot) + killing.QUOTA] = -(-num_kills // NUM_WORKERS)
+            num_slots = run.server.layout.num_slots
+            for slot in range(num_slots):
+                run.server.words[run.server.layout.slot(slot) + killing.QUOTA] = -(-num_kills // num_slots)
 
         def look_and_close(run):
             words, layout, shards = run.server.words, run.server.layout, run.server.shards
-            slots = [layout.slot(slot) for slot in range(NUM_WORKERS)]
+            slots = [layout.slot(slot) for slot in range(layout.num_slots)]
             self.kills = sum(words[at + killing.KILLS] for at in slots)
             self.where = {point: sum(words[at + killing.WHERE + i] for at in slots) for i, point in enumerate(killing.POINTS)}
             self.owners = [words[shard.words + SHARD_OWNER] for shard in shards]

@@ -71,7 +71,7 @@ def test_every_event_that_matters_has_its_line(told):
     first = happened.WorkerStarted(worker=1, pid=7)
     assert lines_of(told(started(), first, lost, again, left, back, progress(100), ENDED)) == [
         "training on x: 100 rows, 10 parameters, async_sgd with 2 workers",
-        "worker 1 is lost: process 7 was killed by SIGKILL inside a push; another takes its place",
+        "worker 1 is lost: process 7 was killed by SIGKILL inside a push",
         "lease 3 goes on from its batch 4: worker 1 killed by SIGKILL",
         "worker 1 runs again as process 8",
         "epoch 10/10  step 100/100  loss 0.5000  50 rows/s  2 of 2 workers",

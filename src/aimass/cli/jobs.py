@@ -64,7 +64,9 @@ def create(
     follow: Follow = False,
     family: Annotated[str | None, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
     strategy: Strategy = None,
-    workers: Annotated[int | None, option(TRAINING, "Worker processes; 0 trains in the job's own.")] = None,
+    workers: Annotated[
+        str | None, option(TRAINING, "Worker processes, or a range such as 1:4; 0 trains in the job's own.", metavar="N")
+    ] = None,
     batch_size: BatchSize = None,
     optimizer: Optimizer = None,
     lr: LearningRate = None,
@@ -231,7 +233,7 @@ def resume(
     context: typer.Context,
     job: Id,
     follow: Follow = False,
-    workers: Annotated[int | None, option(TRAINING, "Worker processes.")] = None,
+    workers: Annotated[str | None, option(TRAINING, "Worker processes, or a range such as 1:4.", metavar="N")] = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
     patience: Patience = None,

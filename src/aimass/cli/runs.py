@@ -95,6 +95,20 @@ def follow(run: Name) -> None:
     typer.echo(f"{found.id} is {found.state}")
 
 
+@app.command(epilog="Example: aimass runs scale run-2026 4")
+def scale(
+    run: Name,
+    workers: Annotated[int, typer.Argument(metavar="N", help="How many workers it shall have, within the range that it was started with.")],
+    json: AsJson = False,
+) -> None:
+    """Give a run that goes more workers, or fewer. It must have been started with a range, such as --workers 1:4."""
+    from aimass.training.run import Run
+
+    found = Run.open(run)
+    found.scale(workers)
+    return print_json({"run": found.id, "workers": workers}) if json else typer.echo(f"{found.id} goes on with {workers:,} workers")
+
+
 def _show(run: Run) -> None:
     summary = run.summary()
     metrics = summary["metrics"] or {}
@@ -142,6 +156,8 @@ def _settings(run: Run) -> str:
     names = {kind: config[kind]["name"] for kind in ("model", "strategy")}
     default = TrainConfig.parse({**names, "workers": config["workers"]}).model_dump(mode="json")
     plain = dict(_flat({**default, "workers": 0}))
+    config["workers"] = str(run.config.worker_range) if config["workers"] else 0
+    config.pop("least_workers")
     options = [f"--{kind} {name}" for kind, name in names.items()]
     for name, value in _flat(config):
         if value != plain.get(name):

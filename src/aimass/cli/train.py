@@ -74,7 +74,9 @@ def train(
     weight: Weight = None,
     model: Annotated[Text, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
     strategy: Strategy = None,
-    workers: Annotated[Int, option(TRAINING, "Worker processes; 0 trains in this process.")] = None,
+    workers: Annotated[
+        str | None, option(TRAINING, "Worker processes, or a range such as 1:4; 0 trains in this process.", metavar="N")
+    ] = None,
     batch_size: BatchSize = None,
     optimizer: Optimizer = None,
     lr: LearningRate = None,

@@ -29,6 +29,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from aimass.cluster.base import Context
+from aimass.core.full_memory import describe_memory, is_out_of_memory
 
 MAX_DESCRIPTORS = 64
 _PR_SET_PDEATHSIG = 1
@@ -142,7 +143,10 @@ def _run(descriptors: list[int]) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver is told and the log has the trace
         traceback.print_exc()
         sys.stderr.flush()
-        connection.send_bytes(json.dumps({"failed": f"{type(error).__name__}: {error}"[:2000]}).encode())
+        told: dict[str, Any] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+        if is_out_of_memory(error):
+            told["out_of_memory"] = describe_memory()
+        connection.send_bytes(json.dumps(told).encode())
         return 1
     finally:
         sys.stdout.flush()

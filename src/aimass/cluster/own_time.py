@@ -26,14 +26,16 @@ class OwnTime:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, used: Callable[[], float] = time.process_time) -> None:
         self._clock, self._processor = clock, used
-        self._last, self._used = clock(), used()
+        self.read_at, self._used = clock(), used()
+        """What the clock said when this was last read."""
         self.stopped_s = 0.0
+        """How long this process has stood still."""
 
     def now(self) -> float:
         """The time that it is for this process."""
         now, used = self._clock(), self._processor()
-        passed_s, computed_s = now - self._last, used - self._used
+        passed_s, computed_s = now - self.read_at, used - self._used
         if passed_s > _LONGEST_LOOK_S:
             self.stopped_s += max(0.0, passed_s - computed_s)
-        self._last, self._used = now, used
+        self.read_at, self._used = now, used
         return now - self.stopped_s

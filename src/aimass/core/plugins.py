@@ -37,6 +37,10 @@ class Kind:
         """Every canonical name, without importing any of them."""
         return sorted({*self._files(), *self._entry_points()})
 
+    def own_names(self) -> list[str]:
+        """The canonical names of those that come with this package."""
+        return sorted(self._files())
+
     def canonical(self, name: str) -> str:
         """The file's name behind a name or an alias. Hyphens and capitals do not matter.
 
@@ -57,6 +61,11 @@ class Kind:
         if key in self._files():
             return import_module(f"{self.package}.{key}").PLUGIN
         return self._entry_points()[key].load()
+
+    def module(self, name: str) -> str:
+        """The module that holds one plugin, which is not imported."""
+        key = self.canonical(name)
+        return f"{self.package}.{key}" if key in self._files() else str(self._entry_points()[key].module)
 
     def aliases(self) -> dict[str, str]:
         """Every other name, and the canonical one that it stands for."""

@@ -12,6 +12,7 @@ from aimass.core.config import Config, Seconds
 from aimass.core.errors import UsageError
 from aimass.models.config import ModelConfig, parse_model
 from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
+from aimass.training.elastic import WorkerRange, read_workers
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
@@ -92,7 +93,8 @@ class TrainConfig(Config):
     Args:
         model: a family (`"mlp"`, `{"name": "mlp", "hidden": [64]}`), or a `torch.nn.Module`.
         strategy: a strategy or an alias of one; by default `single` without workers and `async_sgd` with some.
-        workers: worker processes; 0 trains in this process.
+        workers: worker processes; 0 trains in this process. A range such as `(1, 4)` or `"1:4"` lets their number change.
+        least_workers: the lower end of that range, where `workers` is given as its upper end.
         batch_size: rows per worker per step.
         optimizer: a name, or `{"name": "adam", "lr": 0.001, ...}`.
         schedule: how the learning rate changes.
@@ -110,6 +112,7 @@ class TrainConfig(Config):
     model: ModelConfig = Field(default_factory=lambda: parse_model("mlp"))
     strategy: Annotated[SerializeAsAny[StrategyConfig], BeforeValidator(parse_strategy)]
     workers: Annotated[int, Field(ge=0, le=256)] = 0
+    least_workers: Annotated[int, Field(ge=1, le=256)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 32
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -130,11 +133,22 @@ class TrainConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_strategy(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("strategy") is None:
-            workers = values.get("workers", 0)
-            return {**values, "strategy": "async_sgd" if isinstance(workers, int) and workers > 0 else "single"}
+    def _read(cls, values: Any) -> Any:
+        """A range of workers as its two ends, and the strategy that suits them."""
+        if not isinstance(values, Mapping):
+            return values
+        workers, least = read_workers(values.get("workers", 0))
+        values = {**values, "workers": workers} if "workers" in values else dict(values)
+        if least is not None:
+            values["least_workers"] = least
+        if values.get("strategy") is None:
+            values["strategy"] = "async_sgd" if isinstance(workers, int) and workers > 0 else "single"
         return values
+
+    @property
+    def worker_range(self) -> WorkerRange:
+        """How many workers the run may have. `workers` is the most: the seats that are there, and what a run reserves."""
+        return WorkerRange(self.workers if self.least_workers is None else self.least_workers, self.workers)
 
     @model_validator(mode="after")
     def _strategy_fits_workers(self) -> TrainConfig:
@@ -142,9 +156,22 @@ class TrainConfig(Config):
         if strategy.most_workers is not None and self.workers > strategy.most_workers:
             others = ", ".join(name for name in STRATEGIES.names() if STRATEGIES.load(name).most_workers is None)
             raise UsageError(f"the strategy {self.strategy.name!r} trains in one process; use workers=0, or one of: {others}")
+        if self.least_workers is not None and self.least_workers > self.workers:
+            raise UsageError(f"least_workers={self.least_workers} is above workers={self.workers}; a range is written workers=(1, 4)")
+        if self.worker_range.is_elastic and not self.strategy.is_elastic:
+            raise UsageError(
+                f"the strategy {self.strategy.name!r}, as it is set, needs the same workers from start to end, and "
+                f"workers={self.worker_range} is a range; give one number, or use one of: {', '.join(_elastic_strategies())}"
+            )
         if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:
             raise UsageError("the cosine schedule needs to know where training ends; give epochs or max_steps beside the budget")
         return self
+
+
+def _elastic_strategies() -> list[str]:
+    """The strategies that let workers join and leave as they are set by default."""
+    found = {name: STRATEGIES.load(name) for name in STRATEGIES.names()}
+    return [name for name, one in found.items() if one.most_workers is None and one.config_class.parse({}).is_elastic]
 
 
 SHORTHANDS = {name: f"stop.{name}" for name in ("epochs", "max_steps", "tolerance", "patience", "budget")} | {"lr": "optimizer.lr"}

@@ -10,7 +10,8 @@ from aimass.core.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """Training begins, or goes on from a checkpoint (`resumed_at_step`), on these devices, in this precision."""
+    """Training begins, or goes on from a checkpoint (`resumed_at_step`), on these devices, in this precision. `workers` is the most that
+    it may have, and `least_workers` the least, where that is another number."""
 
     kind = "run_started"
     data: str
@@ -22,6 +23,7 @@ class RunStarted(Event):
     total_steps: int | None
     epochs: int | None
     resumed_at_step: int | None = None
+    least_workers: int | None = None
     devices: list[str] = field(default_factory=list)
     precision: str = "float32"
 
@@ -55,6 +57,33 @@ class WorkerLost(Event):
     pid: int
     how: str
     inside_push: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerLeft(Event):
+    """A worker has finished its batch and left, as it was asked to."""
+
+    kind = "worker_left"
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Event):
+    """The run has another number of workers from now on; `reason` is `asked`, or why one cannot go on."""
+
+    kind = "scaled"
+    workers: int
+    before: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverPaused(Event):
+    """The process that watches the workers stood still, stopped or starved. Nobody is held to a deadline that passed meanwhile."""
+
+    kind = "driver_paused"
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

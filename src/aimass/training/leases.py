@@ -8,6 +8,7 @@ worker died or is late gets the next epoch and goes to whoever asks first; it go
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
@@ -150,6 +151,8 @@ class LeaseTable:
         self.server, self.plan, self.words = server, plan, server.words
         self._cells = [server.layout.cell(i) for i in range(server.layout.num_cells)]
         self._timeout_ns = int(timeout_s * 1e9)
+        self.judged_ns: Callable[[], int] = time.monotonic_ns
+        """The moment by which lateness is judged."""
 
     def open(self, limit: int) -> None:
         """Say where the run ends, and up to which lease workers may go for now."""
@@ -197,12 +200,18 @@ class LeaseTable:
 
     def late(self) -> list[int]:
         """The slots of the workers whose time is over."""
-        now, words = time.monotonic_ns(), self.words
+        now, words = self.judged_ns(), self.words
         return [words[at + LEASE_OWNER] for at in self._cells if words[at + LEASE_OWNER] != NOBODY and words[at + LEASE_DEADLINE_NS] < now]
+
+    def put_off(self, seconds: float) -> None:
+        """Give every worker so much more time: whoever judges them stood still, perhaps with a lock that they waited for."""
+        for at in self._cells:
+            if self.words[at + LEASE_OWNER] != NOBODY:
+                self.words[at + LEASE_DEADLINE_NS] += int(seconds * 1e9)
 
     def revoke_late(self) -> list[Released]:
         """Take from living workers the leases whose time is over. One that is just being pushed to is left alone."""
-        now, words = time.monotonic_ns(), self.words
+        now, words = self.judged_ns(), self.words
         late = [at for at in self._cells if words[at + LEASE_OWNER] != NOBODY and words[at + LEASE_DEADLINE_NS] < now]
         if not late:
             return []

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
 from aimass.cluster.alive import is_alive, process_start
-from aimass.core.errors import AimassError, Cancelled, NotFound, StorageError, TrainingError
+from aimass.core.errors import AimassError, Cancelled, Conflict, NotFound, StorageError, TrainingError
 from aimass.core.events import Envelope, EventLog, read_events
 from aimass.core.files import home as default_home
 from aimass.core.files import write_json
 from aimass.training.config import TrainConfig
+from aimass.training.elastic import Wishes
 from aimass.training.events import RunEnded
 
 if TYPE_CHECKING:
@@ -227,6 +228,25 @@ class Run:
         if self._trainer is not None:
             self._trainer.cancel()
 
+    def scale(self, workers: int) -> None:
+        """Go on with another number of workers, within the range that the run was started with.
+
+        New ones begin within tenths of a second; those that are too many finish their batch first. It returns at once, and the event
+        `scaled` follows. A run that another process drives is asked through its folder.
+
+        Raises:
+            Conflict: the run does not go.
+            UsageError: the number is out of its range, or the run has none.
+        """
+        if self.state != RUNNING:
+            raise Conflict(f"{self.id} is {self.state}, and only a run that goes can be scaled; resume it with workers={workers}")
+        self.config.worker_range.check(workers)
+        trainer = self._trainer
+        if trainer is not None:
+            trainer.wishes.ask(workers)
+        else:
+            Wishes(self.folder).leave(workers)
+
     def stop(self) -> NoReturn:
         """What Ctrl-C does: cancel, wait until everything is kept, and say how to go on.
 
@@ -253,6 +273,7 @@ class Run:
         self._data, self._module = data, module
         for ended in ("metrics", "message", "reason", "ended"):
             self._facts.pop(ended, None)
+        Wishes(self.folder).forget()
         self._note(state=RUNNING, pid=os.getpid(), config=config.model_dump(mode="json"))
         self.start(resume=from_checkpoint)
 

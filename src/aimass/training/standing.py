@@ -59,7 +59,7 @@ class Standing:
         match event:
             case happened.RunStarted():
                 self.epochs, self.total_steps, self.batches_per_epoch = event.epochs, event.total_steps, event.batches_per_epoch
-                self.workers = self.alive = event.workers
+                self.workers, self.alive = event.workers, event.least_workers or event.workers
                 self.step = self._first_step = event.resumed_at_step or 0
                 self._first = when
             case happened.Progress():
@@ -111,7 +111,8 @@ def news(event: Event) -> str | None:
     """A sentence about an event that a person should see, and None for the others."""
     match event:
         case happened.RunStarted():
-            workers = f" with {event.workers} worker{'' if event.workers == 1 else 's'}" if event.workers else ""
+            number = f"{event.least_workers} to {event.workers}" if event.least_workers else f"{event.workers}"
+            workers = f" with {number} worker{'' if event.workers == 1 else 's'}" if event.workers else ""
             onwards = f", going on from step {event.resumed_at_step:,}" if event.resumed_at_step is not None else ""
             where = "" if event.devices in ([], ["cpu"]) else f", on {' and '.join(event.devices)}"
             what = f"{event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}"
@@ -122,7 +123,14 @@ def news(event: Event) -> str | None:
             return f"computing in {event.precision}: a step takes {event.float32_s:.3g} s in float32 and {event.bf16_s:.3g} s in bf16"
         case happened.WorkerLost():
             inside = " inside a push" if event.inside_push else ""
-            return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}; another takes its place"
+            return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}"
+        case happened.Scaled():
+            why = "" if event.reason == "asked" else f": {event.reason}"
+            return f"from {event.before} to {event.workers} worker{'' if event.workers == 1 else 's'}{why}"
+        case happened.WorkerLeft():
+            return f"worker {event.worker} has left"
+        case happened.DriverPaused():
+            return f"the process that watches the run stood still for {event.seconds:.1f} s; nobody is held to it"
         case happened.WorkerStuck():
             return f"worker {event.worker} held a lock and stood still for {event.stuck_s:.1f} s; process {event.pid} is killed"
         case happened.WorkerStarted(replaces_dead=True):

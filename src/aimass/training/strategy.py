@@ -25,6 +25,11 @@ class StrategyConfig(Config):
         """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `replicas`, one for each worker."""
         return "arrival"
 
+    @property
+    def is_elastic(self) -> bool:
+        """Whether workers may join and leave while it trains: where each push counts by itself, and no group or round needs them all."""
+        return self.plane == "arrival"
+
 
 class Strategy(ABC):
     """One strategy. Starting, leases, evaluation, checkpoints and recovery belong to the trainer.
@@ -38,6 +43,8 @@ class Strategy(ABC):
     """The least number of worker processes that it makes sense with."""
     most_workers: ClassVar[int | None] = None
     """The largest, or None for any."""
+    worker_modules: ClassVar[tuple[str, ...]] = ()
+    """What its workers import late, so that the process that forks them can have it ready."""
 
     def __init__(self, config: StrategyConfig) -> None:
         self.config = config

@@ -2,74 +2,71 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
+from aimass.core.full_memory import num_oom_kills
 from aimass.parameters.layout import GENERATION, SLOT_STATE
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training import worker
-from aimass.training.events import LeaseReassigned, WorkerLost, WorkerStarted, WorkerStuck
-from aimass.training.preload import PRELOAD
+from aimass.training.buffers import mean_buffers, newest_integers
+from aimass.training.elastic import Wishes, WorkerRange
+from aimass.training.events import DriverPaused, LeaseReassigned, Scaled, WorkerLeft, WorkerLost, WorkerStarted, WorkerStuck
+from aimass.training.preload import modules_for
+from aimass.training.seats import Seat, choose, standing_still
 
 if TYPE_CHECKING:
-    from aimass.cluster.base import Process
     from aimass.core.events import Event
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.leases import LeaseTable, Released
     from aimass.training.worker import Orders
 
-_STOPPED_S = 2.0  # a worker that was stopped (SIGSTOP)
-_STUCK_S = 10.0  # a push that runs and does not get on
 _LEAVE_S = 10.0
-
-
-@dataclass
-class _Seat:
-    """A slot, and who has it."""
-
-    orders: Orders
-    process: Process | None = None
-    announced: bool = False
-    replaces_dead: bool = False
-    condemned: bool = False
-    ran: float = 0.0  # when it was last seen not to be stopped
-    progress: tuple[int, ...] = ()
-    moved: float = 0.0  # when its push was last seen to get on
+_ASKED = "asked"
 
 
 class Supervisor:
     """The workers of one run.
 
     Args:
-        orders: for each slot, what its worker needs to know.
+        orders: what a worker needs to know.
         descriptors: what every worker inherits: the server's block, the rows.
         server, leases: to finish and hand on what a dead worker had begun.
         folder: where each worker's output goes.
         tell: takes the events.
+        wishes: where another number of workers is asked for.
     """
 
     def __init__(
         self,
-        orders: list[Orders],
+        orders: Orders,
         descriptors: list[int],
         server: SharedMemoryServer,
         leases: LeaseTable,
         folder: Path,
         tell: Callable[[Event], object],
+        wishes: Wishes,
     ) -> None:
-        self.cluster = LocalCluster(PRELOAD)
-        self._seats = [_Seat(order) for order in orders]
+        self.cluster = LocalCluster(modules_for(orders.config))
+        self.range: WorkerRange = orders.config.worker_range
+        self._seats = [Seat(slot, orders) for slot in range(self.range.most)]
+        choose(self._seats, self.range.start)
         self._descriptors, self._server, self._leases, self._folder, self._tell = descriptors, server, leases, folder, tell
         self._deaths_in_vain = 0
         self._committed_at_death = -1
         self._failure: str | None = None
         self._halting = False
-        server.locks = WatchfulLocks(server.memory.descriptor, self._kill_stopped)
+        self._seen_stopped_s = 0.0
+        self._oom_kills = num_oom_kills()
+        server.locks = WatchfulLocks(server.memory.descriptor, self._tend_locks)
+        leases.judged_ns = lambda: int(self.cluster.time.read_at * 1e9)
+        self._wishes = wishes
         self.integers: dict[str, Any] = {}
         self.num_lost = 0
 
@@ -78,65 +75,52 @@ class Supervisor:
         """How many workers run."""
         return sum(seat.process is not None for seat in self._seats)
 
+    @property
+    def num_wanted(self) -> int:
+        """How many workers there should be."""
+        return sum(seat.wanted for seat in self._seats)
+
+    # ------------------------------------------------------------------------------------------- start, scale and stop
+
     def start(self) -> None:
-        """Start every worker that does not run."""
-        for slot, seat in enumerate(self._seats):
-            if seat.process is None:
-                self._start(slot)
+        """Start every worker that is wanted and does not run."""
+        for seat in self._seats:
+            if seat.process is None and seat.wanted:
+                self._start(seat)
+
+    def scale(self, workers: int, reason: str = _ASKED) -> None:
+        """Go on with another number of workers. Those that are too many finish their batch and give back the rest of their lease.
+
+        Raises:
+            UsageError: the run cannot have so many, or so few.
+        """
+        self.range.check(workers)
+        before = self.num_wanted
+        choose(self._seats, workers)
+        for seat in self._seats:
+            if seat.process is not None:
+                self._server.words[self._at(seat) + worker.LEAVE] = not seat.wanted
+        if workers != before:
+            self._tell(Scaled(workers=workers, before=before, reason=reason))
 
     def stop_all(self) -> None:
         """Kill every worker, and finish what each had begun: nobody is left who could change anything. `start` starts them again."""
         self._halting = True
         try:
+            for seat in self._seats:
+                if seat.process is not None:
+                    self.cluster.kill(seat.process)
             while self.num_alive:
-                for seat in self._seats:
-                    if seat.process is not None:
-                        self.cluster.kill(seat.process)  # again and again: one that was just started has no pid yet
                 self.tend_deaths(0.02)
         finally:
             self._halting = False
 
-    def tend(self, timeout_s: float) -> None:
-        """Wait for something to happen; then put right what is wrong.
-
-        Raises:
-            TrainingError: a worker failed by itself, or they die as fast as they are replaced.
-        """
-        self.tend_deaths(timeout_s)
-        self._kill_stopped()
-        self._tend_late()
-        if self._failure is not None:
-            raise TrainingError(self._failure)
-        for slot, seat in enumerate(self._seats):
-            if seat.process is None and not self._leases.is_done:
-                self._check_for_progress(slot)
-                seat.replaces_dead = True
-                self._start(slot)
-
-    def tend_deaths(self, timeout_s: float = 0.0) -> None:
-        """Finish what the dead had begun. Safe while a snapshot is being taken."""
-        ended = self.cluster.poll(timeout_s)
-        for slot, seat in enumerate(self._seats):
-            if seat.process is None:
-                continue
-            if seat.process.pid and not seat.announced:
-                seat.announced = True
-                self._tell(WorkerStarted(worker=slot, pid=seat.process.pid, replaces_dead=seat.replaces_dead))
-            self._listen(slot, seat.process)
-            if any(process is seat.process for process in ended):
-                self._bury(slot, seat.process)
-
-    def tend_pushes(self) -> None:
-        """See to it that the pushes under way end, while a snapshot waits for them."""
-        self.tend_deaths()
-        self._kill_stopped()
-
     def stop(self) -> None:
         """Let the workers finish their batch and leave, and end those that do not. STOP must be set."""
-        deadline = time.monotonic() + _LEAVE_S
-        while self.num_alive and time.monotonic() < deadline:
+        deadline = self.cluster.time.now() + _LEAVE_S
+        while self.num_alive and self.cluster.time.now() < deadline:
             self.tend_deaths(0.05)
-            self._kill_stopped()
+            self._tend_locks()
         for seat in self._seats:
             if seat.process is not None:
                 self.cluster.kill(seat.process)
@@ -147,23 +131,63 @@ class Supervisor:
         """End whatever is left and give the processes back."""
         self.cluster.close()
         self._server.locks = ByteLocks(self._server.memory.descriptor)  # or the two would keep each other, and the memory
+        self._leases.judged_ns = time.monotonic_ns
 
-    def _start(self, slot: int) -> None:
-        seat = self._seats[slot]
-        seat.announced, seat.condemned, seat.progress = False, False, ()
-        seat.ran = seat.moved = time.monotonic()
-        log = self._folder / f"worker-{slot}.log"
-        orders = replace(seat.orders, slot=slot)
-        if self._server.layout.num_buffers and self._server.words[self._server.layout.slot(slot) + worker.BUFFERED]:
-            orders = replace(orders, buffers=self._server.buffers(slot).clone())  # it goes on with what the dead one had gathered
-        seat.process = self.cluster.start(f"worker {slot}", worker.main, orders, self._descriptors, log)
+    # ----------------------------------------------------------------------------------------------------------- tend
 
-    def _listen(self, slot: int, process: Process) -> None:
-        for message in self.cluster.messages(process):
-            self.integers.update(message.get("integers", {}))
-            if "failed" in message and self._failure is None:
-                log = self._folder / f"worker-{slot}.log"
-                self._failure = f"worker {slot} failed: {message['failed'].rstrip('.')}; the trace is in {log}"
+    def tend(self, timeout_s: float) -> None:
+        """Wait for something to happen; then put right what is wrong.
+
+        Raises:
+            TrainingError: a worker failed by itself, or they die as fast as they are replaced.
+        """
+        self.tend_deaths(timeout_s)
+        self._tend_locks()
+        self._tend_late()
+        if self._failure is not None:
+            raise TrainingError(self._failure)
+        wanted = self._wishes.take() if self.range.is_elastic else None
+        if wanted is not None and self.range.holds(wanted):
+            self.scale(wanted)
+        if not self._leases.is_done:
+            now = self.cluster.time.now()
+            for seat in self._seats:
+                if seat.process is None and seat.wanted and seat.not_before <= now:
+                    self._start(seat)
+
+    def tend_deaths(self, timeout_s: float = 0.0) -> None:
+        """Finish what the dead had begun. Safe while a snapshot is being taken."""
+        ended = {id(process) for process in self.cluster.poll(timeout_s)}
+        for seat in self._seats:
+            process = seat.process
+            if process is None:
+                continue
+            if process.pid and not seat.announced:
+                seat.announced = True
+                self._tell(WorkerStarted(worker=seat.slot, pid=process.pid, replaces_dead=seat.replaces_dead))
+            reason = self._listen(seat)
+            if id(process) in ended:
+                self._bury(seat, reason)
+
+    def tend_pushes(self) -> None:
+        """See to it that the pushes under way end, while a snapshot waits for them."""
+        self.tend_deaths()
+        self._tend_locks()
+
+    def _tend_locks(self) -> None:
+        """End a worker that stands still: the kernel frees its locks once it is dead, and what it had begun is finished by the next."""
+        self.cluster.hear()
+        now = self.cluster.time.now()
+        paused_s = self.cluster.time.stopped_s - self._seen_stopped_s
+        if paused_s:
+            self._seen_stopped_s += paused_s
+            self._leases.put_off(paused_s)
+            self._tell(DriverPaused(seconds=round(paused_s, 3)))
+        for seat, still_s in standing_still(self._seats, self._server, now):
+            assert seat.process is not None, "only who runs can stand still"
+            seat.condemned = True
+            self._tell(WorkerStuck(worker=seat.slot, pid=seat.process.pid, stuck_s=round(still_s, 3)))
+            self.cluster.kill(seat.process)
 
     def _tend_late(self) -> None:
         """Let the work of late workers go to others: take their leases, or end them, where what they hold could still be written to."""
@@ -175,62 +199,102 @@ class Supervisor:
             if process is not None:
                 self.cluster.kill(process)  # its burial gives the work back
 
-    def _bury(self, slot: int, process: Process) -> None:
-        inside = self._server.recover(slot)
-        released = self._leases.release(slot)
-        words = self._server.words
-        words[self._server.layout.slot(slot) + SLOT_STATE] = 0  # absent: nobody waits for it
+    # ---------------------------------------------------------------------------------------------- one worker's life
+
+    def _start(self, seat: Seat) -> None:
+        server, words, at = self._server, self._server.words, self._at(seat)
+        integers = newest_integers(seat.orders.integers, self.integers)
+        orders = replace(seat.orders, slot=seat.slot, integers=integers)
+        if server.layout.num_buffers:
+            if words[at + worker.LEAVE] or not words[at + worker.BUFFERED]:
+                mean = mean_buffers(server)
+                if mean is not None:
+                    server.buffers(seat.slot).copy_(mean)  # it joins with what the others have gathered
+                    orders.buffers = mean
+            else:
+                orders.buffers = server.buffers(seat.slot).clone()  # it goes on with what the dead one had gathered
+        words[at + worker.LEAVE] = 0
+        process = self.cluster.start(f"worker {seat.slot}", worker.main, orders, self._descriptors, self._log(seat))
+        seat.begin(process, words[at + worker.STEPS], self.cluster.time.now())
+
+    def _listen(self, seat: Seat) -> str | None:
+        """Take in what a worker has said; the reason of its end, if it gave one that the run may outlive."""
+        assert seat.process is not None, "only who runs can speak"
+        reason = None
+        for message in self.cluster.messages(seat.process):
+            self.integers.update(message.get("integers", {}))
+            if "failed" not in message:
+                continue
+            if "out_of_memory" in message:
+                reason = f"out of memory: {message['out_of_memory']}"
+                if self.num_wanted > self.range.least and seat.wanted:
+                    self._do_without(seat, f"worker {seat.slot} was {reason}")
+                    continue
+                failure = f"worker {seat.slot} ran {reason}; lower batch_size, use a smaller model, or fewer workers"
+            else:
+                failure = f"worker {seat.slot} failed: {message['failed'].rstrip('.')}"
+            self._failure = self._failure or f"{failure}; the trace is in {self._log(seat)}"
+        return reason
+
+    def _bury(self, seat: Seat, reason: str | None) -> None:
+        process, words, at = seat.process, self._server.words, self._at(seat)
+        assert process is not None, "only who ran can have ended"
+        inside = self._server.recover(seat.slot)
+        released = self._leases.release(seat.slot)
+        words[at + SLOT_STATE] = 0  # absent: nobody waits for it
         words[GENERATION] += 1  # whoever formed a group with it forms another
         process.connection.close()
-        self._seats[slot].process = None
+        seat.process, seat.replaces_dead = None, process.exit_status != 0
         if self._halting:
             return
-        if process.exit_status != 0 and self._failure is None:
+        if process.exit_status == 0:
+            if words[at + worker.LEAVE]:
+                self._tell(WorkerLeft(worker=seat.slot, pid=process.pid))
+            return
+        if self._failure is not None:
+            return
+        how = self._describe(process.exit_status, process.describe_exit()) if reason is None else reason
+        if process.pid or "why" in process.details:
             self.num_lost += 1
-            self._tell(WorkerLost(worker=slot, pid=process.pid, how=process.describe_exit(), inside_push=inside))
-        if process.exit_status != 0:
-            self._report_released(released, f"worker {slot} {process.describe_exit()}")
+            self._tell(WorkerLost(worker=seat.slot, pid=process.pid, how=how, inside_push=inside))
+        self._report_released(released, f"worker {seat.slot} {how}")
+        self._count_death(seat, how)
+
+    def _describe(self, status: int | None, how: str) -> str:
+        if status != -signal.SIGKILL:
+            return how
+        before, self._oom_kills = self._oom_kills, num_oom_kills()
+        return f"{how}, as the memory was full" if self._oom_kills > before else how
+
+    def _count_death(self, seat: Seat, how: str) -> None:
+        """See whether there is hope, for the seat and for the run."""
+        seat.count_death(self._server.words[self._at(seat) + worker.STEPS], self.cluster.time.now())
+        if seat.is_hopeless and seat.wanted and self.num_wanted > self.range.least:
+            self._do_without(seat, f"worker {seat.slot} died {seat.in_vain} times before its first step, the last time {how}")
+            return
+        committed = self._leases.committed_batches
+        self._deaths_in_vain = self._deaths_in_vain + 1 if committed == self._committed_at_death else 0
+        self._committed_at_death = committed
+        if self._deaths_in_vain > 3 * len(self._seats) + 3:
+            self._failure = (
+                f"workers have died {self._deaths_in_vain} times without finishing a batch, the last one {how}; is there enough memory? "
+                f"Their output is in {self._log(seat)}"
+            )
+
+    def _do_without(self, seat: Seat, reason: str) -> None:
+        """Go on with one worker fewer."""
+        before = self.num_wanted
+        seat.wanted = False
+        self._server.words[self._at(seat) + worker.LEAVE] = 1
+        self._tell(Scaled(workers=before - 1, before=before, reason=reason))
 
     def _report_released(self, released: list[Released], reason: str) -> None:
         for lease in released:
             self._tell(LeaseReassigned(lease=lease.number, epoch=lease.epoch, from_batch=lease.committed, reason=reason))
 
-    def _check_for_progress(self, slot: int) -> None:
-        committed = self._leases.committed_batches
-        self._deaths_in_vain = self._deaths_in_vain + 1 if committed == self._committed_at_death else 0
-        self._committed_at_death = committed
-        if self._deaths_in_vain > 3 * len(self._seats) + 3:
-            raise TrainingError(
-                f"workers have died {self._deaths_in_vain} times without finishing a batch; is there enough memory? "
-                f"Their output is in {self._folder / f'worker-{slot}.log'}"
-            )
+    def _at(self, seat: Seat) -> int:
+        """Where the seat's words begin."""
+        return self._server.layout.slot(seat.slot)
 
-    def _kill_stopped(self) -> None:
-        """End a worker that was stopped, or that stands still inside a push: it holds up every other, or would come back late.
-
-        The kernel frees its locks once it is dead, and what it had begun is finished by the next. Nothing here takes a lock.
-        """
-        self.cluster.hear()
-        now = time.monotonic()
-        for slot, seat in enumerate(self._seats):
-            process = seat.process
-            if process is None or not process.pid or seat.condemned:
-                continue
-            if not _is_stopped(process.pid):
-                seat.ran = now
-            progress = self._server.progress(slot) if self._server.is_pushing(slot) else ()
-            if progress != seat.progress or not progress:
-                seat.progress, seat.moved = progress, now
-            still_s = now - seat.ran if now - seat.ran > _STOPPED_S else now - seat.moved
-            if now - seat.ran > _STOPPED_S or now - seat.moved > _STUCK_S:
-                seat.condemned = True
-                self._tell(WorkerStuck(worker=slot, pid=process.pid, stuck_s=round(still_s, 3)))
-                self.cluster.kill(process)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] in "Tt"
+    def _log(self, seat: Seat) -> Path:
+        return self._folder / f"worker-{seat.slot}.log"

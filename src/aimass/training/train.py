@@ -11,6 +11,7 @@ from aimass.core.config import nest
 from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.models.config import CUSTOM, is_module
 from aimass.training.config import SHORTHANDS, TrainConfig
+from aimass.training.elastic import read_workers
 from aimass.training.run import RUNNING, Run
 
 FIXED = ("model", "batch_size", "seed")
@@ -44,7 +45,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     """
     config, module = settle(settings)
     if config.workers:
-        _warm_up()
+        _warm_up(config)
     dataset = _load(data, target)
     check_data(config, dataset)
     run = Run.create(config, dataset, module, None if home is None else Path(home))
@@ -83,7 +84,7 @@ def resume(
     if config.model.name == CUSTOM and model is None:
         raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
     if config.workers:
-        _warm_up()
+        _warm_up(config)
     dataset = _load_again(run, data)
     check_data(config, dataset)
     run.go_on(config, dataset, model)
@@ -134,8 +135,11 @@ def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     for name, value in nest({SHORTHANDS.get(name, name): deepcopy(value) for name, value in changes.items()}).items():
         known = tree.get(name)
         tree[name] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
-    if "workers" in changes and "strategy" not in changes:
-        tree["strategy"] = tree["strategy"] if (config.workers > 0) == (int(changes["workers"]) > 0) else None
+    if "workers" in changes:
+        seats, least = read_workers(changes["workers"])
+        tree["least_workers"] = changes.get("least_workers", least)
+        if "strategy" not in changes and (config.workers > 0) != (isinstance(seats, int) and seats > 0):
+            tree["strategy"] = None
     return TrainConfig.parse(tree)
 
 
@@ -183,9 +187,9 @@ def _watch(run: Run) -> Run:
     return run.wait()
 
 
-def _warm_up() -> None:
+def _warm_up(config: TrainConfig) -> None:
     """Let the process that forks workers import torch while this one reads the data."""
     from aimass.cluster.fork_client import warm
-    from aimass.training.preload import PRELOAD
+    from aimass.training.preload import modules_for
 
-    warm(PRELOAD)
+    warm(modules_for(config))

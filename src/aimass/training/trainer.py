@@ -26,6 +26,7 @@ from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.buffers import gather_buffers
 from aimass.training.counters import Counters
+from aimass.training.elastic import Wishes
 from aimass.training.events import EpochEnded, GradientRefused, Progress, RunStarted
 from aimass.training.planes import plane_of
 from aimass.training.rows import TrainingRows, share
@@ -78,6 +79,7 @@ class Trainer:
         self.summary: dict[str, Any] = {"steps": 0}
         self._cancelled = threading.Event()
         self._ended: tuple[str, str] | None = None
+        self.wishes = Wishes(folder)
         self._supervisor: Supervisor | None = None
         self._is_open = False
 
@@ -145,6 +147,7 @@ class Trainer:
                 parameters=self.learner.manifest.num_parameters,
                 strategy=config.strategy.name,
                 workers=config.workers,
+                least_workers=config.least_workers,
                 batches_per_epoch=self.plan.batches_per_epoch,
                 total_steps=self.plan.total_batches,
                 epochs=config.stop.num_epochs,
@@ -178,8 +181,7 @@ class Trainer:
         orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self._module)
         orders.shape = self._shape
         descriptors = [self.server.memory.descriptor, self._rows.descriptor]
-        everyone = [orders] * self.config.workers
-        self._supervisor = Supervisor(everyone, descriptors, self.server, self.leases, self.folder / "logs", self.tell)
+        self._supervisor = Supervisor(orders, descriptors, self.server, self.leases, self.folder / "logs", self.tell, self.wishes)
         self._supervisor.num_lost = self.counters.num_lost
         self._supervisor.start()
         while self._ended is None and not self.leases.is_done:

@@ -110,7 +110,7 @@ class Worker:
 
     def batches(self) -> Iterator[Batch]:
         """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
-        while not self._words[STOP]:
+        while not self.must_leave:
             lease = self._leases.claim(self.slot)
             if lease is not None:
                 self._naps = 0
@@ -120,6 +120,11 @@ class Worker:
                 return
             else:
                 self.when_idle()
+
+    @property
+    def must_leave(self) -> bool:
+        """Whether the run stops, or goes on without this worker: what it has begun it ends, and takes nothing new."""
+        return bool(self._words[STOP] or self._words[self._at + LEAVE])
 
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """The loss of a batch, and its gradient, clipped as the run is set."""
@@ -167,7 +172,7 @@ class Worker:
             self._batch_rows = stop - start
             server.ticket = Ticket(lease.cell, lease.epoch, number + 1)
             yield slice_batch(everything, start, stop)
-            if self._words[STOP] or not leases.holds(lease):
+            if self.must_leave or not leases.holds(lease):
                 return
             leases.renew(lease.cell)
 

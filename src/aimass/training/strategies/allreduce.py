@@ -45,6 +45,7 @@ class AllReduce(Strategy):
     """
 
     config_class = AllReduceConfig
+    worker_modules = ("aimass.training.exchange",)
 
     def work(self, worker: Worker) -> None:
         from aimass.training.exchange import Exchange

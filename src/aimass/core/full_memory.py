@@ -1,0 +1,57 @@
+"""What is known when memory ran out: whether an error means that, what the process had and may have, and whom the kernel ended."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+_SAID = re.compile(r"can't allocate memory|out of memory|cannot allocate memory", re.IGNORECASE)
+_GROUP = Path("/sys/fs/cgroup")
+_COUNTS = (_GROUP / "memory.events", _GROUP / "memory/memory.oom_control", Path("/proc/vmstat"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory. torch says it in a RuntimeError.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    (True, True)
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_SAID.search(str(error))))
+
+
+def describe_memory() -> str:
+    """What this process has had at most and what it may have, in words: `it had 312 MB, and may have 400 MB of addresses`."""
+    had_bytes = _had_bytes()
+    had = f"it had {had_bytes / 1e6:.0f} MB" if had_bytes else "it is not known what it had"
+    limit_bytes = _limit_bytes()
+    return f"{had}, and may have {limit_bytes / 1e6:.0f} MB of addresses (ulimit -v)" if limit_bytes else had
+
+
+def num_oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory: of our control group, or else of the machine."""
+    for path in _COUNTS:
+        try:
+            found = re.search(r"^oom_kill (\d+)$", path.read_text(encoding="ascii"), re.MULTILINE)
+        except OSError:
+            continue
+        if found:
+            return int(found[1])
+    return 0
+
+
+def _had_bytes() -> int | None:
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None
+
+
+def _limit_bytes() -> int | None:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit

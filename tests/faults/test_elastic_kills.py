@@ -1,0 +1,31 @@
+"""Workers that join, leave and are killed in any order: every batch counts once, and what is counted adds up."""
+
+import random
+
+import pytest
+from faults.test_kills import NUM_KILLS, Watched, data, integer_run  # noqa: F401 - fixtures
+
+from aimass.training import trainer
+
+
+@pytest.mark.soak
+def test_every_batch_counts_once_however_workers_join_leave_and_die(data, integer_run, tmp_path, monkeypatch):  # noqa: F811
+    look, generator = trainer.Trainer._look, random.Random(7)
+
+    def scale_now_and_then(run):
+        look(run)
+        if generator.random() < 0.2:
+            run.wishes.ask(generator.randint(1, 3))
+
+    monkeypatch.setattr(trainer.Trainer, "_look", scale_now_and_then)
+    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 2, epochs=NUM_KILLS, workers=(1, 3))
+    scaled, left, lost = ([event for event in run.events if event.kind == kind] for kind in ("scaled", "worker_left", "worker_lost"))
+    print(f"{run.kills} kills, {len(scaled)} times scaled, {len(left)} workers left, {run.repairs} repairs: {run.where}")
+    assert run.kills >= NUM_KILLS // 4
+    assert len(lost) >= run.kills * 0.9
+    assert len(left) >= 5
+    run.check()
+    counters = run.trainer.summary
+    total = run.trainer.plan.total_batches
+    assert counters["steps"] == total
+    assert total - run.kills <= sum(counters["staleness"]) <= total  # a push that another finished is not counted

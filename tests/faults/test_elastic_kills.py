@@ -18,11 +18,11 @@ def test_every_batch_counts_once_however_workers_join_leave_and_die(data, intege
             run.wishes.ask(generator.randint(1, 3))
 
     monkeypatch.setattr(trainer.Trainer, "_look", scale_now_and_then)
-    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 2, epochs=NUM_KILLS, workers=(1, 3))
+    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 4, epochs=NUM_KILLS // 2, workers=(1, 3))
     scaled, left, lost = ([event for event in run.events if event.kind == kind] for kind in ("scaled", "worker_left", "worker_lost"))
     print(f"{run.kills} kills, {len(scaled)} times scaled, {len(left)} workers left, {run.repairs} repairs: {run.where}")
-    assert run.kills >= NUM_KILLS // 4
-    assert len(lost) >= run.kills * 0.9
+    assert run.kills >= NUM_KILLS // 8
+    assert len(lost) >= run.kills - run.where["anywhere"]  # a timer may find that its worker has left
     assert len(left) >= 5
     run.check()
     counters = run.trainer.summary

@@ -64,7 +64,7 @@ class InRounds(AsyncSGDConfig):
 
 
 def test_a_strategy_that_needs_all_workers_refuses_a_range():
-    said = "'async_sgd', as it is set, needs the same workers from start to end, and workers=1:2 is a range; give one number, or use one of: .*"
+    said = "'async_sgd', as it is set, needs the same workers from start to end, and workers=1:2 is a range; give one number, or use"
     with pytest.raises(UsageError, match=said):
         TrainConfig.parse({"workers": (1, 2), "strategy": InRounds()})
     assert TrainConfig.parse({"workers": 2, "strategy": InRounds()}).workers == 2

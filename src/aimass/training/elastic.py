@@ -13,6 +13,7 @@ from aimass.cluster.processors import num_processors
 from aimass.core.errors import UsageError
 from aimass.core.files import write_json
 
+_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
 _RANGE = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*")
 
 
@@ -76,7 +77,7 @@ def read_workers(value: Any) -> tuple[Any, int | None]:
     if isinstance(value, str):
         match = _RANGE.fullmatch(value)
         if match is None:
-            if value.strip().isdecimal():
+            if _NUMBER.fullmatch(value):
                 return int(value), None
             raise UsageError(f"workers={value!r}: it is a number, or a range such as 1:4")
         value = int(match[1]), int(match[2])

@@ -16,7 +16,7 @@ from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training import planes, worker
 
 POINTS = ("in p", "in first", "in second", "before shard", "between shards", "before commit", "after commit", "in claim", "anywhere")
-KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed, at most how often, and where
+KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed or stopped, at most how often, and where
 QUOTA = SLOT_FREE + 9
 WHERE = SLOT_FREE + 10
 
@@ -45,16 +45,17 @@ def integer_gradient(rows, length):
 
 
 class KillingServer(SharedMemoryServer):
-    """Dies once, at the n-th time that a chosen point is reached."""
+    """Dies once, at the n-th time that a chosen point is reached; or stands still there, and may go on some time later."""
 
     points = POINTS
     signal = signal.SIGKILL
+    goes_on = False
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         self.update.reached = self.reached
         at = self.layout.slot(self.slot)
-        generator = random.Random(time.monotonic_ns())
+        self._generator = generator = random.Random(time.monotonic_ns())
         self._left = generator.randint(3, 25) if self.words[at + KILLS] < self.words[at + QUOTA] else -1
         self._point = generator.choice(self.points)
         if self._left > 0 and self._point == "anywhere":
@@ -62,13 +63,10 @@ class KillingServer(SharedMemoryServer):
 
     def _alarm(self, delay_s):
         """SIGKILL at a random moment, by a timer that no Python code can put off."""
-        pid, at = os.getpid(), self.layout.slot(self.slot)
+        at = self.layout.slot(self.slot)
         self.words[at + KILLS] += 1
         self.words[at + WHERE + POINTS.index("anywhere")] += 1
-        if os.fork() == 0:
-            time.sleep(0.03 + delay_s)
-            os.kill(pid, signal.SIGKILL)
-            os._exit(0)
+        send_later(signal.SIGKILL, 0.03 + delay_s)
 
     def reached(self, point):
         if point != self._point or self._left < 0:
@@ -78,7 +76,15 @@ class KillingServer(SharedMemoryServer):
             at = self.layout.slot(self.slot)
             self.words[at + KILLS] += 1
             self.words[at + WHERE + POINTS.index(point)] += 1
+            if self.goes_on:
+                self._go_on_after(2.5 if self.words[at + KILLS] == 2 else 0.3 * self._generator.random())
             os.kill(os.getpid(), self.signal)
+
+    def _go_on_after(self, delay_s):
+        """Once, longer than the driver is patient with."""
+        send_later(signal.SIGCONT, delay_s)
+        if self.words[self.layout.slot(self.slot) + KILLS] < self.words[self.layout.slot(self.slot) + QUOTA]:
+            self._left, self._point = self._generator.randint(3, 25), self._generator.choice(self.points)
 
     def _apply(self, shard, slot):
         self.reached("before shard" if shard.index == 0 else "between shards")
@@ -88,6 +94,17 @@ class KillingServer(SharedMemoryServer):
         self.reached("before commit")
         super()._commit(slot)
         self.reached("after commit")
+
+
+def send_later(number, delay_s):
+    """A signal to this process, by another that outlives it."""
+    pid = os.getpid()
+    if os.fork() == 0:
+        try:
+            time.sleep(delay_s)
+            os.kill(pid, number)
+        finally:
+            os._exit(0)
 
 
 class KillingTable(planes.LeaseTable):
@@ -115,6 +132,12 @@ def main(context):
 def stop_in_push(context):
     """An entry whose worker does not die in the middle of a push, but stands still."""
     KillingServer.points, KillingServer.signal = ("in first",), signal.SIGSTOP
+    main(context)
+
+
+def stop_and_go_on(context):
+    """An entry whose worker stands still again and again, wherever it is, and goes on."""
+    KillingServer.points, KillingServer.signal, KillingServer.goes_on = POINTS[:-1], signal.SIGSTOP, True
     main(context)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _SAID = re.compile(r"can't allocate memory|out of memory|cannot allocate memory", re.IGNORECASE)
-_GROUP = Path("/sys/fs/cgroup")
-_COUNTS = (_GROUP / "memory.events", _GROUP / "memory/memory.oom_control", Path("/proc/vmstat"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -30,9 +29,13 @@ def describe_memory() -> str:
     return f"{had}, and may have {limit_bytes / 1e6:.0f} MB of addresses (ulimit -v)" if limit_bytes else had
 
 
-def num_oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory: of our control group, or else of the machine."""
-    for path in _COUNTS:
+def num_oom_kills(root: Path = Path("/")) -> int:
+    """How many processes the kernel has ended for want of memory: of our control group, or else of the machine.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    for path in _counts(root):
         try:
             found = re.search(r"^oom_kill (\d+)$", path.read_text(encoding="ascii"), re.MULTILINE)
         except OSError:
@@ -40,6 +43,23 @@ def num_oom_kills() -> int:
         if found:
             return int(found[1])
     return 0
+
+
+def _counts(root: Path) -> Iterator[Path]:
+    """Where the kernel counts, the nearest first. Inside a container our own group is the root of what is seen."""
+    groups = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if "memory" in controllers.split(","):
+            yield groups / "memory" / path.lstrip("/") / "memory.oom_control"
+        elif not controllers:
+            yield groups / path.lstrip("/") / "memory.events"
+    yield groups / "memory.events"
+    yield groups / "memory/memory.oom_control"
+    yield root / "proc/vmstat"
 
 
 def _had_bytes() -> int | None:

@@ -26,6 +26,7 @@ from aimass.core.errors import AimassError, Cancelled, Conflict, NotFound, Stora
 from aimass.core.events import Envelope, EventLog, read_events
 from aimass.core.files import home as default_home
 from aimass.core.files import write_json
+from aimass.core.full_memory import describe_memory, is_out_of_memory
 from aimass.training.config import TrainConfig
 from aimass.training.elastic import Wishes
 from aimass.training.events import RunEnded
@@ -342,8 +343,8 @@ def _explained(error: BaseException) -> BaseException:
     """What `wait` raises: our own errors as they are, and a full memory in words."""
     if isinstance(error, AimassError):
         return error
-    if isinstance(error, MemoryError):
-        return TrainingError("the memory is full; lower batch_size, use a smaller model, or fewer workers")
+    if is_out_of_memory(error):
+        return TrainingError(f"the memory is full: {describe_memory()}; lower batch_size, use a smaller model, or fewer workers")
     return error
 
 

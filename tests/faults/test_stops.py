@@ -1,0 +1,36 @@
+"""SIGSTOP and SIGCONT, of workers wherever they are and of the driver: what goes on goes on, and every batch counts once."""
+
+import os
+import signal
+import subprocess
+
+from faults import killing
+from faults.test_kills import Watched, data, integer_run  # noqa: F401 - fixtures
+from faults.test_runs import LONG, events_of, wait_until
+
+import aimass
+from aimass.training import trainer
+from aimass.training import worker as worker_module
+
+NUM_STOPS = 6
+
+
+def test_every_batch_counts_once_however_workers_and_driver_stand_still(data, integer_run, tmp_path, monkeypatch):  # noqa: F811
+    """Workers stop in pushes and in claims, and go on: at once, after their lease is another's, or never, since they were killed."""
+    look, stops = trainer.Trainer._look, []
+
+    def stop_the_driver_too(run):
+        look(run)
+        if not stops and run.leases.committed_batches > 100:
+            stops.append(subprocess.Popen(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 1.5; kill -CONT {os.getpid()}"]))
+
+    monkeypatch.setattr(trainer.Trainer, "_look", stop_the_driver_too)
+    monkeypatch.setattr(worker_module, "main", killing.stop_and_go_on)
+    run = Watched(data, tmp_path, monkeypatch, NUM_STOPS, epochs=12, lease={"timeout": 0.2})
+    stops[0].wait(60)
+    told = [event.kind for event in run.events]
+    print(f"{run.kills} stops, {run.repairs} repairs, {told.count('worker_stuck')} killed, {told.count('lease_reassigned')}: {run.where}")
+    assert run.kills >= NUM_STOPS // 2
+    assert told.count("worker_stuck") < run.kills  # others went on
+    assert told.count("driver_paused") >= 1
+    run.check()

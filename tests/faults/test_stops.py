@@ -1,14 +1,11 @@
 """SIGSTOP and SIGCONT, of workers wherever they are and of the driver: what goes on goes on, and every batch counts once."""
 
 import os
-import signal
 import subprocess
 
 from faults import killing
 from faults.test_kills import Watched, data, integer_run  # noqa: F401 - fixtures
-from faults.test_runs import LONG, events_of, wait_until
 
-import aimass
 from aimass.training import trainer
 from aimass.training import worker as worker_module
 

@@ -17,33 +17,29 @@ def left_of(folder):
 
 
 @pytest.mark.timeout(240)
-def test_the_demo_tells_the_whole_story_and_leaves(start, home):
-    process = start("demo", "--out", "shown")
-    out, err = process.communicate(timeout=220)
+def test_the_demo_tells_the_whole_story_stays_until_it_is_interrupted_and_leaves(start, home):
+    process = start("demo", "--out", "shown", "--stay")
+    said = []
+    for line in iter(process.stdout.readline, ""):
+        said.append(line)
+        if "stays up until Ctrl-C" in line:
+            break
+    url = json.loads(Path("shown/home/credentials.json").read_text())["url"]
+    assert httpx.get(f"{url}/health/ready").status_code == 200
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    assert "nothing of it runs any more" in rest
+    assert left_of("shown") == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+    out = "".join(said)
+    assert f"{url}/docs" in out
     right = int(re.search(r"(\d+) of 1,000 answers are right", out)[1])
     assert right >= 930
     assert re.search(r"^prediction +digits +1,000 +1,000 +row +0\.10$", out, re.MULTILINE)
     assert re.search(r"^total +1,00\d +0\.1\d+$", out, re.MULTILINE)
     assert "2 of 2 workers" in err
-    address = re.search(r"http://127\.0\.0\.1:\d+/docs", out)[0]
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(address)
-    assert left_of("shown") == []
-
-
-@pytest.mark.timeout(240)
-def test_the_demo_stays_until_it_is_interrupted(start, home):
-    process = start("demo", "--out", "shown", "--workers", "0", "--stay")
-    lines = iter(process.stdout.readline, "")
-    assert any("stays up until Ctrl-C" in line for line in lines)
-    [url] = {json.loads(Path("shown/home/credentials.json").read_text())["url"]}
-    assert httpx.get(f"{url}/health/ready").status_code == 200
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "nothing of it runs any more" in out
-    assert left_of("shown") == []
 
 
 @pytest.mark.timeout(240)

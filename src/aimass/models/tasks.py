@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aimass.core.errors import DataError, TrainingError, unknown_name
+from aimass.models import metrics
 
 if TYPE_CHECKING:
     from aimass.data.encoder import Encoder
@@ -73,7 +74,7 @@ class Task(ABC):
         return {"loss": loss, self.primary[0]: self._quick(outputs, targets, weights)}
 
     def metrics(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> dict[str, float]:
-        """Every metric, by scikit-learn. One that is not defined for these rows is left out.
+        """Every metric. One that is not defined for these rows is left out.
 
         Raises:
             DataError: there are no rows.
@@ -116,18 +117,16 @@ class Binary(Task):
         return _weighted_mean((_one_column(outputs) > 0) == (targets == 1), weights)
 
     def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
-        from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
-
         logits, truth = _one_column(outputs).numpy(), targets.numpy()
         decisions = (logits > 0).astype("int64")
-        metrics = {
-            "accuracy": float(accuracy_score(truth, decisions, sample_weight=weights)),
-            "f1": float(f1_score(truth, decisions, sample_weight=weights, zero_division=0.0)),
+        found = {
+            "accuracy": metrics.accuracy(truth, decisions, weights),
+            "f1": metrics.f1(truth, decisions, weights),
         }
         counted = truth if weights is None else truth[weights > 0]
         if 0 < counted.sum() < len(counted):
-            metrics["roc_auc"] = float(roc_auc_score(truth, logits, sample_weight=weights))
-        return metrics
+            found["roc_auc"] = metrics.roc_auc(truth, logits, weights)
+        return found
 
 
 class Multiclass(Task):
@@ -160,12 +159,10 @@ class Multiclass(Task):
         return _weighted_mean(outputs.argmax(dim=1) == targets, weights)
 
     def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
-        from sklearn.metrics import accuracy_score, f1_score
-
         decisions, truth = outputs.argmax(dim=1).numpy(), targets.numpy()
         return {
-            "accuracy": float(accuracy_score(truth, decisions, sample_weight=weights)),
-            "macro_f1": float(f1_score(truth, decisions, sample_weight=weights, average="macro", zero_division=0.0)),
+            "accuracy": metrics.accuracy(truth, decisions, weights),
+            "macro_f1": metrics.macro_f1(truth, decisions, weights),
         }
 
 
@@ -203,16 +200,14 @@ class Regression(Task):
         return self.target_std * math.sqrt(self.loss(outputs, targets, weights).item())
 
     def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
-        from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
-
         predictions, truth = self._in_units(_one_column(outputs)).numpy(), self._in_units(targets).numpy()
-        metrics = {
-            "rmse": float(mean_squared_error(truth, predictions, sample_weight=weights)) ** 0.5,
-            "mae": float(mean_absolute_error(truth, predictions, sample_weight=weights)),
+        found = {
+            "rmse": metrics.rmse(truth, predictions, weights),
+            "mae": metrics.mae(truth, predictions, weights),
         }
         if len(truth) > 1:
-            metrics["r2"] = float(r2_score(truth, predictions, sample_weight=weights))
-        return metrics
+            found["r2"] = metrics.r2(truth, predictions, weights)
+        return found
 
 
 def build_task(name: str, *, target_mean: float | None = None, target_std: float | None = None) -> Task:

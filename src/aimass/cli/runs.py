@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aimass.cli.options import AsJson
-from aimass.cli.output import figures, print_json, print_table
+from aimass.cli.output import figures, number, print_json, print_table, size
 
 if TYPE_CHECKING:
     from aimass.core.events import Envelope
@@ -120,7 +120,7 @@ def _show(run: Run) -> None:
         "folder": run.folder,
         "settings": _settings(run),
     }
-    for name in ("steps", "epochs", "elapsed_s", "rows_per_s", "train_loss", "workers_lost", "gradients_refused"):
+    for name in ("steps", "epochs", "elapsed_s", "rows_per_s", "train_loss", "workers_lost", "gradients_refused", "rollbacks"):
         if metrics.get(name) is not None:
             facts[name.replace("_", " ")] = f"{metrics[name]:,}"
     if metrics.get("validation"):
@@ -134,8 +134,30 @@ def _show(run: Run) -> None:
         typer.echo(f"{name:<18}{value}")
     for sentence in _noteworthy(events):
         typer.echo(f"  {sentence}")
+    _print_samples(events)
     if summary["state"] in ("cancelled", "failed", "interrupted"):
         typer.echo(f"go on with it: aimass train --resume {run.id}")
+
+
+def _print_samples(events: list[Envelope]) -> None:
+    """What each process cost and got done when it was last looked at, and the most memory that it was seen with."""
+    samples = [event.data for event in events if event.type == "workers_sampled"]
+    if not samples:
+        return
+    largest: dict[int | None, int] = {}
+    for sample in samples:
+        for process in (sample["driver"], *sample["workers"]):
+            worker = process.get("worker")
+            largest[worker] = max(largest.get(worker, 0), process["rss_bytes"])
+    rows = []
+    for process in (*samples[-1]["workers"], samples[-1]["driver"]):
+        worker = process.get("worker")
+        rate = process.get("rows_per_s")
+        cells = (f"{process['cpu_percent']:.0f} %", size(process["rss_bytes"]), size(largest[worker]))
+        who = "driver" if worker is None else f"worker {worker}"
+        rows.append((who, process["pid"], *cells, None if rate is None else f"{rate:,.0f}", number(process.get("loss"))))
+    header = ("process", "pid", "CPU", "memory", "at most", "rows/s", "loss")
+    print_table(header, rows, right=header[1:])
 
 
 def _noteworthy(events: list[Envelope]) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 
 from aimass.core.errors import UsageError, unknown_name
 
@@ -49,6 +49,8 @@ def _first_problem(error: ValidationError, config: type[Config], prefix: str) ->
     reason = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if problem["type"] == "missing":
         return UsageError(f"{where} is needed")
+    if _is_secret(config, [str(part) for part in problem["loc"]]):
+        return UsageError(f"{where} is not one: {reason}")
     return UsageError(f"{where}={problem['input']!r}: {reason[:1].lower()}{reason[1:]}")
 
 
@@ -60,6 +62,19 @@ def _fields(config: type[Config], parents: list[str]) -> list[str]:
             return []
         config = below
     return list(config.model_fields)
+
+
+def _is_secret(config: type[Config], path: list[str]) -> bool:
+    """Whether what stands at a place in the tree must not be repeated in a message."""
+    for name in path:
+        field = config.model_fields.get(name)
+        if field is None:
+            return False
+        kinds = (field.annotation, *get_args(field.annotation))
+        if SecretStr in kinds:
+            return True
+        config = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Config)), Config)
+    return False
 
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -53,7 +54,7 @@ class Envelope:
 
 
 class EventLog:
-    """The append-only file of one run's events. One writer, any number of readers.
+    """The append-only file of one run's events. One process writes, from any of its threads; any number read.
 
     While the disk is full, lines wait in memory: what is being told of need not end because it cannot be told now.
     """
@@ -61,6 +62,7 @@ class EventLog:
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
         self._waiting = b""
+        self._lock = threading.Lock()
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -79,10 +81,11 @@ class EventLog:
         Raises:
             StorageError: the line could not be written, and too many wait for a full disk.
         """
-        envelope = Envelope(run=self.run, seq=self._next, time=time.time(), type=event.kind, data=asdict(event))
-        self._waiting += json.dumps(asdict(envelope), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        self._next += 1
-        self._write(_MOST_WAITING_BYTES)
+        with self._lock:
+            envelope = Envelope(run=self.run, seq=self._next, time=time.time(), type=event.kind, data=asdict(event))
+            self._waiting += json.dumps(asdict(envelope), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            self._next += 1
+            self._write(_MOST_WAITING_BYTES)
         return envelope
 
     def _write(self, may_wait_bytes: int) -> None:

@@ -89,8 +89,13 @@ def _exchange(new: Path, old: Path) -> None:
     os.rename(aside, new)
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, *, private: bool = False) -> None:
     """Write a file that holds all of `content`, or leave what was there.
+
+    Args:
+        path: where.
+        content: what it shall hold.
+        private: let nobody but the owner read it.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -102,7 +107,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     with storage_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666), "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -113,9 +118,9 @@ def write_whole(path: Path, content: bytes | str) -> None:
             raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
     """Write `value` as indented JSON, whole or not at all. Non-finite numbers are refused: JSON has none."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", private=private)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, cached: bool = True) -> None:

@@ -331,6 +331,9 @@ class SharedMemoryServer(ParameterServer):
         for index, cell in enumerate(open_cells):
             for word, value in enumerate(cell):
                 self.words[self.layout.cell(index) + word] = value
+        for index in range(len(open_cells), self.layout.num_cells):  # leases that were taken after the snapshot
+            self.words[self.layout.cell(index) + LEASE_NUMBER] = NOBODY
+            self.words[self.layout.cell(index) + LEASE_OWNER] = NOBODY
         self.words[NEXT_LEASE] = snapshot.next_lease
 
     # -------------------------------------------------------------------------------------------------------- views

@@ -88,7 +88,7 @@ class Checkpoints:
             StorageError: the disk is full or broken; what was there stays.
         """
         snapshot = checkpoint.snapshot
-        name = f"step-{snapshot.clock:012d}"
+        name = _name_of(snapshot.clock)
         with whole_folder(self.folder / name) as folder:
             tensors = [
                 ("parameters", manifest.views(snapshot.parameters)),
@@ -154,19 +154,40 @@ class Checkpoints:
             floats, integers = _buffers(_load(folder, "buffers"))
             return Checkpoint(snapshot=snapshot, floats=floats, integers=integers, state=raw["trainer"], random=random)
 
-    def read_newest(self, manifest: Manifest) -> tuple[Checkpoint, list[tuple[str, str]]]:
+    def remove_after(self, step: int) -> None:
+        """Remove those of later steps.
+
+        Raises:
+            StorageError: one cannot be removed.
+        """
+        for name in self.names():
+            if name > _name_of(step):
+                with storage_errors(self.folder / name):
+                    remove_folder(self.folder / name)
+
+    def read_newest(self, manifest: Manifest, below: int | None = None) -> tuple[Checkpoint, list[tuple[str, str]]]:
         """The newest that can be read, and those that could not, with why.
+
+        Args:
+            manifest: of the model that they are to belong to.
+            below: a step: only those before it are looked at.
 
         Raises:
             NotFound: there is none.
         """
         unreadable: list[tuple[str, str]] = []
         for name in reversed(self.names()):
+            if below is not None and name >= _name_of(below):
+                continue
             try:
                 return self.read(name, manifest), unreadable
             except TrainingError as error:
                 unreadable.append((name, str(error)))
         raise NotFound(f"there is no checkpoint to go on from in {self.folder}; start the training again")
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:012d}"
 
 
 @contextmanager

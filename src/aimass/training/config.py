@@ -13,6 +13,7 @@ from aimass.core.errors import UsageError
 from aimass.models.config import ModelConfig, parse_model
 from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.elastic import WorkerRange, read_workers
+from aimass.training.health.config import HealthConfig, parse_health
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
@@ -102,6 +103,7 @@ class TrainConfig(Config):
         stop: when training ends.
         checkpoint: when state is written.
         lease: how work is handed out.
+        health: what the run watches over.
         seed: decides the initial parameters and the order of rows.
         device: where the model computes: `"cpu"`; `"auto"`, on GPUs where there are any; `"cuda"`, on GPUs; `"cuda:1"`, on that one.
             Workers go round the GPUs.
@@ -120,6 +122,7 @@ class TrainConfig(Config):
     stop: StopConfig = StopConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     lease: LeaseConfig = LeaseConfig()
+    health: Annotated[HealthConfig, BeforeValidator(parse_health)] = HealthConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "cpu"
     precision: Literal["float32", "bf16", "auto"] = "float32"

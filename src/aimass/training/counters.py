@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aimass.parameters.layout import NUM_STALENESS_BINS, SLOT_REFUSED, SLOT_STALENESS
-from aimass.training.worker import LOSS, LOSS_ROWS, ROWS
+from aimass.training.worker import LOSS, LOSS_ROWS, ROWS, STEPS
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
@@ -23,8 +23,25 @@ class Counters:
         self._words = server.words
         self._reals = server.reals
         self._slots = [server.layout.slot(slot) for slot in range(server.layout.num_slots)]
-        self._before = before or {"rows": 0, "loss": 0.0, "loss_rows": 0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}
+        self._before = before or _nothing()
         self.num_lost: int = self._before["lost"]
+
+    def begin_again(self, before: dict[str, Any] | None) -> None:
+        """The run went back to where `state` gave `before`: what was counted since is not part of it. The dead stay counted."""
+        self._before = before or _nothing()
+        for at in self._slots:
+            for word in (STEPS, ROWS, LOSS, LOSS_ROWS, SLOT_REFUSED, *range(SLOT_STALENESS, SLOT_STALENESS + NUM_STALENESS_BINS)):
+                self._words[at + word] = 0
+
+    @property
+    def steps(self) -> int:
+        """Batches that were reported in this process's time."""
+        return sum(self._words[at + STEPS] for at in self._slots)
+
+    def good(self, slot: int) -> tuple[int, int]:
+        """What grows with each gradient of a worker that is not refused: steps that were not, and rows with a finite loss."""
+        at = self._slots[slot]
+        return self._words[at + STEPS] - self._words[at + SLOT_REFUSED], self._words[at + LOSS_ROWS]
 
     @property
     def rows(self) -> int:
@@ -66,3 +83,7 @@ class Counters:
             "lost": self.num_lost,
             "staleness": self.staleness,
         }
+
+
+def _nothing() -> dict[str, Any]:
+    return {"rows": 0, "loss": 0.0, "loss_rows": 0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}

@@ -16,6 +16,7 @@ from aimass.parameters.layout import SLOT_REFUSED, STOP
 from aimass.parameters.replicas import LEAVES, WEIGHT, ReplicaServer
 from aimass.parameters.shared_memory import is_finite
 from aimass.training.group import Group, GroupBroken
+from aimass.training.health.operations import REDUCING, WAITING
 from aimass.training.replica_table import Part, ReplicaTable
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Exchange:
     def parts(self) -> Iterator[Part]:
         """This worker's part of each round, perhaps without a batch, until the run ends. A part comes again where its round broke."""
         table, worker, words = self._table, self._worker, self._words
+        worker.does(WAITING)
         while self._group.form():
             stops = words[STOP]  # before the limit is read, which the driver does not move any more once it has set this
             part = table.part(self._slot)
@@ -78,6 +80,7 @@ class Exchange:
             elif table.is_done:
                 return
             else:
+                worker.does_still(WAITING)
                 worker.when_idle()
 
     def compute(self, part: Part) -> Found:
@@ -127,6 +130,7 @@ class Exchange:
         if found.is_refused:
             own.gradient.zero_()
         own.extras[WEIGHT], own.extras[LEAVES] = 0.0 if found.is_refused else found.weight, self._words[STOP]
+        self._worker.does(REDUCING)
         try:
             self._group.sum(own.wire)
         except GroupBroken:

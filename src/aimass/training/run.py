@@ -30,6 +30,8 @@ from aimass.core.full_memory import describe_memory, is_out_of_memory
 from aimass.training.config import TrainConfig
 from aimass.training.elastic import Wishes
 from aimass.training.events import RunEnded
+from aimass.training.health.config import REVEALED
+from aimass.training.health.teller import Teller
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +71,7 @@ class Run:
         identity = f"run-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(3)}"
         folder = _runs(home) / identity
         described = {"name": data.name, "fingerprint": data.fingerprint, "origin": data.origin, "task": data.task}
-        facts = {"v": 1, "id": identity, "created": now, "config": config.model_dump(mode="json"), "data": described, "state": RUNNING}
+        facts = {"v": 1, "id": identity, "created": now, "config": _kept(config), "data": described, "state": RUNNING}
         run = cls(folder, facts)
         run._data, run._module = data, module
         run._note(state=RUNNING, pid=os.getpid())
@@ -149,6 +151,10 @@ class Run:
             if envelope.type == "epoch":
                 epochs[envelope.data["epoch"]] = envelope.data
         return [epochs[number] for number in sorted(epochs)]
+
+    def samples(self) -> list[dict[str, Any]]:  # type: ignore[valid-type]
+        """What each process cost and got done, every few seconds: `time`, `driver` and `workers`, as `WorkersSampled` has them."""
+        return [{"time": envelope.time, **envelope.data} for envelope in self.events() if envelope.type == "workers_sampled"]
 
     def metrics(self) -> dict[str, Any]:
         """How it went: steps, losses, the metrics of the last and of the best epoch, and what ended it.
@@ -275,7 +281,7 @@ class Run:
         for ended in ("metrics", "message", "reason", "ended"):
             self._facts.pop(ended, None)
         Wishes(self.folder).forget()
-        self._note(state=RUNNING, pid=os.getpid(), config=config.model_dump(mode="json"))
+        self._note(state=RUNNING, pid=os.getpid(), config=_kept(config))
         self.start(resume=from_checkpoint)
 
     def start(self, *, resume: bool = False) -> None:
@@ -283,9 +289,10 @@ class Run:
         from aimass.training.trainer import Trainer
 
         assert self._data is not None, "a run starts with its data"
-        log = EventLog(self.folder / "events.jsonl", self.id)
-        self._trainer = Trainer(self.config, self._data, self.folder, log.append, module=self._module, resume=resume)
-        self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, log), name=self.id, daemon=True)
+        config = self.config
+        teller = Teller(EventLog(self.folder / "events.jsonl", self.id), config.health)
+        self._trainer = Trainer(config, self._data, self.folder, teller.tell, module=self._module, resume=resume)
+        self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, teller), name=self.id, daemon=True)
         _active.add(self)
         _threads.add(self._thread)
         try:
@@ -294,16 +301,16 @@ class Run:
             _active.discard(self)
             raise
 
-    def _carry_out(self, trainer: Trainer, log: EventLog) -> None:
+    def _carry_out(self, trainer: Trainer, teller: Teller) -> None:
         try:
-            with log:
+            with teller:
                 try:
                     reason, message = trainer.run()
                     self._keep_model(trainer)
-                    self._end(trainer, log.append, "cancelled" if reason == "cancelled" else "succeeded", reason, message)
+                    self._end(trainer, teller.tell, "cancelled" if reason == "cancelled" else "succeeded", reason, message)
                 except BaseException as error:  # noqa: BLE001 - it is raised again by wait()
                     self._error = _explained(error)
-                    self._end(trainer, log.append, "failed", "failed", str(self._error))
+                    self._end(trainer, teller.tell, "failed", "failed", str(self._error))
         except BaseException as error:  # noqa: BLE001 - not even the end could be written down
             self._error = self._error or error
             self._facts = {**self._facts, "state": "failed", "message": str(self._error)}
@@ -329,7 +336,7 @@ class Run:
         if "pid" in changes:
             changes["process_started"] = process_start(changes["pid"])
         self._facts = {**self._facts, **changes}
-        write_json(self.folder / "run.json", self._facts)
+        write_json(self.folder / "run.json", self._facts, private=bool(self._facts["config"].get("health", {}).get("webhook")))
 
     def _refresh(self) -> None:
         if self._thread is None:
@@ -337,6 +344,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.state}>"
+
+
+def _kept(config: TrainConfig) -> dict[str, Any]:
+    """The settings as run.json holds them, secrets too: the run goes on with them."""
+    return config.model_dump(mode="json", context=REVEALED)
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -91,16 +91,23 @@ class Saver:
         self.best = self._best_on_disk = self._checkpoints.read_best(self._learner.manifest)
         return checkpoint
 
-    def last(self) -> Checkpoint | None:
+    def last(self, below: int | None = None) -> Checkpoint | None:
         """The newest checkpoint that can be read, to go back to: the one that is being written, once it is on the disk, or an older one.
 
         None where there is none: `opening.first_state` gives the start.
+
+        Args:
+            below: a step: only checkpoints before it will do.
         """
         self._land()
         try:
-            return self._checkpoints.read_newest(self._learner.manifest)[0]
+            return self._checkpoints.read_newest(self._learner.manifest, below)[0]
         except NotFound:
             return None
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps: the run has gone back, and they are of no part of it any more."""
+        self._checkpoints.remove_after(step)
 
     def restore(self, checkpoint: Checkpoint, server: SharedMemoryServer) -> None:
         """Put a checkpoint's state into the server and the driver's module; with `workers=0` torch's random states too."""

@@ -141,8 +141,26 @@ def news(event: Event) -> str | None:
             return f"training goes on without a checkpoint of step {event.step:,}: {event.message}"
         case happened.CheckpointUnreadable():
             return f"checkpoint {event.name} is passed over: {event.reason}"
+        case happened.Diverged() | happened.FitJudged():
+            return event.message
+        case happened.RolledBack():
+            start = "its start" if not event.to_step else f"step {event.to_step:,}"
+            return f"the run goes back from step {event.from_step:,} to {start}, and learns on at {event.rate_factor:g} times its rate"
+        case happened.WorkerStalled() | happened.WorkerRecovered():
+            return _of_a_stall(event)
+        case happened.WebhookFailed():
+            return f"the webhook did not hear of everything: {event.reason}"
         case happened.RunEnded(state="failed"):
             return f"failed at step {event.step:,}"
         case happened.RunEnded():
             return f"{event.state}: {event.message}"
     return None
+
+
+def _of_a_stall(event: happened.WorkerStalled | happened.WorkerRecovered) -> str:
+    who = "the run's own process" if event.worker is None else f"worker {event.worker}"
+    if isinstance(event, happened.WorkerRecovered):
+        return f"{who} (process {event.pid}) gets on again after {event.after_s:.1f} s"
+    where = f" in {event.place}" if event.place else ""
+    doing = "it was stopped by a signal" if event.is_stopped else f"it is {event.operation}{where}"
+    return f"{who} (process {event.pid}) has not got on for {event.still_s:.1f} s: {doing}"

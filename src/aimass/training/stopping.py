@@ -28,6 +28,7 @@ class StopRules:
     primary: tuple[str, str]
     elapsed_before_s: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    _undone: list[dict[str, Any]] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
 
     @property
@@ -38,7 +39,12 @@ class StopRules:
     def is_best(self, epoch: dict[str, Any]) -> bool:
         """Whether an epoch is better than all before it: by the primary metric, and without validation rows by the training loss."""
         new = self._score(epoch)
-        return new is not None and all(new > old for old in map(self._score, self.history) if old is not None)
+        return new is not None and all(new > old for old in map(self._score, [*self.history, *self._undone]) if old is not None)
+
+    def go_back(self, history: list[dict[str, Any]]) -> None:
+        """The run went back to where these were its epochs. The best of the others is kept, so it still counts in what is best."""
+        self._undone += [epoch for epoch in self.history if epoch not in history]
+        self.history = list(history)
 
     def judge(self) -> tuple[str, str] | None:
         """After an epoch was added to `history`: the reason to stop and a sentence about it, or None."""

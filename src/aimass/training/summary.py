@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aimass.training.checkpoint import Best
     from aimass.training.counters import Counters
+    from aimass.training.health.health import Health
     from aimass.training.stopping import StopRules
 
 
-def summarise(rules: StopRules, counters: Counters, steps: int, epochs: float, best: Best | None, num_lost: int) -> dict[str, Any]:
+def summarise(
+    rules: StopRules, counters: Counters, steps: int, epochs: float, best: Best | None, num_lost: int, health: Health
+) -> dict[str, Any]:
     """What `Run.metrics` gives, as JSON.
 
     Args:
@@ -20,6 +24,7 @@ def summarise(rules: StopRules, counters: Counters, steps: int, epochs: float, b
         epochs: passes over the training rows; the last may be a part of one.
         best: the best epoch, if there was one.
         num_lost: workers that ended before their time.
+        health: how often the run went back, and what its curves say.
     """
     last = rules.history[-1] if rules.history else {"train_loss": None, "validation": {}}
     elapsed_s = rules.elapsed_s
@@ -37,4 +42,7 @@ def summarise(rules: StopRules, counters: Counters, steps: int, epochs: float, b
         "staleness": staleness,
         "workers_lost": num_lost,
         "gradients_refused": counters.num_refused,
+        "rollbacks": health.num_rollbacks,
+        "rate_factor": health.rate_factor,
+        "fit": asdict(health.fit) if health.fit else None,
     }

@@ -80,6 +80,11 @@ class Supervisor:
         """How many workers there should be."""
         return sum(seat.wanted for seat in self._seats)
 
+    def pids(self) -> dict[int, int]:
+        """The process of each worker that runs, by slot. Any thread may ask."""
+        processes = [(seat.slot, seat.process) for seat in self._seats]
+        return {slot: process.pid for slot, process in processes if process is not None and process.pid}
+
     # ------------------------------------------------------------------------------------------- start, scale and stop
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.models.config import CUSTOM, is_module
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.elastic import read_workers
+from aimass.training.health.config import REVEALED
 from aimass.training.run import RUNNING, Run
 
 FIXED = ("model", "batch_size", "seed")
@@ -131,7 +132,7 @@ def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     fixed = [name for name in changes if name.split(".")[0] in FIXED]
     if fixed:
         raise UsageError(f"{fixed[0]} cannot change in a run that goes on; start a new one")
-    tree = config.model_dump(mode="json")
+    tree = config.model_dump(mode="json", context=REVEALED)
     for name, value in nest({SHORTHANDS.get(name, name): deepcopy(value) for name, value in changes.items()}).items():
         known = tree.get(name)
         tree[name] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value

@@ -2,7 +2,8 @@
 
 1. open     the model as one vector in the server's block, the leases, the checkpoint to go on from
 2. start    the workers, each with a slot; with `workers=0` the strategy runs in this process and calls `_between_steps`
-3. repeat   tend the workers; look at what has been committed; after each epoch evaluate and judge; save when due
+3. repeat   tend the workers; look at what has been committed; after each epoch evaluate and judge; save when due; go back to an
+            earlier state when training has diverged
 4. finish   stop the workers, evaluate, save, say what ended it
 """
 
@@ -27,7 +28,11 @@ from aimass.training import opening
 from aimass.training.buffers import gather_buffers
 from aimass.training.counters import Counters
 from aimass.training.elastic import Wishes
-from aimass.training.events import EpochEnded, GradientRefused, Progress, RunStarted
+from aimass.training.events import EpochEnded, Progress, RunStarted
+from aimass.training.health.fit import loss_of_guessing
+from aimass.training.health.health import ADVICE, Health, RanAway
+from aimass.training.health.operations import EVALUATING, SAVING, TENDING
+from aimass.training.health.rollback import go_back
 from aimass.training.planes import plane_of
 from aimass.training.rows import TrainingRows, share
 from aimass.training.saving import Saver
@@ -43,11 +48,11 @@ if TYPE_CHECKING:
 
     from aimass.core.events import Event
     from aimass.data.dataset import Dataset
+    from aimass.training.checkpoint import Checkpoint
     from aimass.training.config import TrainConfig
 
 _LOOK_S = 0.05
 _PROGRESS_S = 0.5
-_REFUSED_IN_A_ROW = 50
 _WORK_FOR_THREADS = 20_000_000
 _seeding = threading.Lock()  # runs at once in one process share torch's random state
 
@@ -81,6 +86,7 @@ class Trainer:
         self._ended: tuple[str, str] | None = None
         self.wishes = Wishes(folder)
         self._supervisor: Supervisor | None = None
+        self.went_back_to: int | None = None
         self._is_open = False
 
     def cancel(self) -> None:
@@ -132,13 +138,17 @@ class Trainer:
         self.leases.release_all()
         self.counters = Counters(self.server, state.get("counters"))
         self.rules = StopRules(config.stop, task.primary, state.get("elapsed_s", 0.0), state.get("history", []))
-        self._evaluated = self.leases.epochs_done
-        self.leases.open(self._horizon())
-        self._measured = time.monotonic()
-        self._measured_rows = self.counters.rows
-        self._measured_loss = self._epoch_loss = self._losses()
-        self._refused = [0] * self.server.layout.num_slots
-        self._refused_since = (0, 0)
+        self.health = Health(
+            config,
+            self.server,
+            self.counters,
+            guess=loss_of_guessing(task.name, self.data.train.encoded),
+            num_validation=len(self.data.validation),
+            logs=self.folder / "logs",
+            tell=self.tell,
+            before=state.get("health", {}),
+        )
+        self.begin_counting()
         self._is_open = True
         self.tell(
             RunStarted(
@@ -159,33 +169,66 @@ class Trainer:
         if chosen is not None:
             self.tell(chosen)
 
+    def begin_counting(self) -> None:
+        """Take the leases and the counters as they are for where training begins, or begins again."""
+        self._evaluated = self.leases.epochs_done
+        self.leases.open(self._horizon())
+        self._measured = time.monotonic()
+        self._measured_rows = self.counters.rows
+        self._measured_loss = self._epoch_loss = self._losses()
+
+    def first_state(self) -> Checkpoint:
+        """The state from which the run began, made anew."""
+        with _seeding:
+            torch.manual_seed(self.config.seed)
+            return opening.first_state(self.config, self.data, self._module)
+
     # ------------------------------------------------------------------------------------------ 2. and 3. start, repeat
 
     def _train(self) -> None:
-        encoded = self.data.train.encoded
-        if not self.config.workers:
-            worker = Worker(
-                learner=self.learner,
-                server=self.server,
-                leases=self.leases,
-                rows=TrainingRows.of(encoded),
-                clip=self.config.clip,
-                slot=0,
-            )
-            worker.after_step, worker.when_idle = self._between_steps, self._look
-            self._next_look = 0.0
-            with _threads_for(self.plan.batch_size * self.learner.manifest.num_parameters):
-                build_strategy(self.config.strategy).work(worker)
-            return
-        self._rows, places = share(encoded)
+        if self.config.workers:
+            self._open_workers()
+        self.health.start(self._supervisor.pids if self._supervisor else None)
+        while True:
+            try:
+                if self._supervisor is None:
+                    self._work()
+                else:
+                    self._drive(self._supervisor)
+                if self._ended is None:
+                    self.health.look(self.leases.committed_batches)
+                return
+            except RanAway as alarm:
+                go_back(self, self._supervisor, alarm)
+
+    def _work(self) -> None:
+        """Train in this process."""
+        worker = Worker(
+            learner=self.learner,
+            server=self.server,
+            leases=self.leases,
+            rows=TrainingRows.of(self.data.train.encoded),
+            clip=self.config.clip,
+            slot=0,
+        )
+        worker.after_step, worker.when_idle = self._between_steps, self._look
+        self._next_look = 0.0
+        with _threads_for(self.plan.batch_size * self.learner.manifest.num_parameters):
+            build_strategy(self.config.strategy).work(worker)
+
+    def _open_workers(self) -> None:
+        self._rows, places = share(self.data.train.encoded)
         orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self._module)
         orders.shape = self._shape
         descriptors = [self.server.memory.descriptor, self._rows.descriptor]
         self._supervisor = Supervisor(orders, descriptors, self.server, self.leases, self.folder / "logs", self.tell, self.wishes)
         self._supervisor.num_lost = self.counters.num_lost
-        self._supervisor.start()
+
+    def _drive(self, supervisor: Supervisor) -> None:
+        """Have the workers train."""
+        supervisor.start()
         while self._ended is None and not self.leases.is_done:
-            self._supervisor.tend(_LOOK_S)
+            supervisor.tend(_LOOK_S)
             self._look()
 
     def _between_steps(self) -> None:
@@ -196,18 +239,21 @@ class Trainer:
 
     def _look(self) -> None:
         """See what has been committed, and act on it."""
+        self.health.driver_does(TENDING)
         if self._cancelled.is_set():
             self._end("cancelled", "it was asked to stop")
         elif out := self.rules.out_of_time():
             self._end(*out)
-        self._watch_refusals()
         if time.monotonic() - self._measured >= _PROGRESS_S:
             self._measure()
         if self.leases.epochs_done > self._evaluated:
             self._evaluated = self.leases.epochs_done
             self._end_epoch(self._evaluated)
             self.leases.extend(self._horizon())
-        self.saver.tend(self.server, self._state, self._supervisor.tend_pushes if self._supervisor else None)
+        if self._ended is None:
+            self.health.look(self.leases.committed_batches)
+        tend = self._supervisor.tend_pushes if self._supervisor else None
+        self.saver.tend(self.server, self._state, tend, may_take=not self.health.is_suspicious)
 
     def _horizon(self) -> int:
         """Up to which lease workers may go: one process waits for each epoch's evaluation; several run on, but do not end the next
@@ -218,20 +264,6 @@ class Trainer:
     def _end(self, reason: str, message: str) -> None:
         self._ended = self._ended or (reason, message)
         self.server.words[STOP] = 1
-
-    def _watch_refusals(self) -> None:
-        for slot, seen in enumerate(self._refused):
-            self._refused[slot] = self.counters.refused(slot)
-            if self._refused[slot] > seen:
-                self.tell(GradientRefused(worker=slot, count=self._refused[slot] - seen))
-        clock, before = self._refused_since
-        if self.server.clock != clock:
-            self._refused_since = self.server.clock, sum(self._refused)
-        elif sum(self._refused) - before >= _REFUSED_IN_A_ROW:
-            raise TrainingError(
-                f"the last {sum(self._refused) - before} gradients held NaN or infinity and were refused; "
-                "lower optimizer.lr, set clip.norm, or look for extreme values in the data"
-            )
 
     def _measure(self) -> None:
         now, rows, losses = time.monotonic(), self.counters.rows, self._losses()
@@ -251,6 +283,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int) -> None:
         """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
+        self.health.driver_does(EVALUATING)
         self._pull_model()
         losses, elapsed_s = self._losses(), self.rules.elapsed_s
         event = EpochEnded(
@@ -267,6 +300,7 @@ class Trainer:
         self.tell(EpochEnded(**entry))
         if entry["is_best"]:
             self.saver.note_best(entry)
+        self.health.see_epoch(self.rules.history, self.plan.batches_per_epoch)
         if stop := self.rules.judge():
             self._end(*stop)
 
@@ -286,6 +320,16 @@ class Trainer:
         if self._supervisor is not None:
             gather_buffers(self.learner, self.server, self._supervisor.integers)
 
+    def keep_state(self) -> None:
+        """Write the state of now, while nobody trains.
+
+        Raises:
+            StorageError: the disk is full or broken; what was there stays.
+        """
+        self.health.driver_does(SAVING)
+        self._pull_model()
+        self.saver.save(self.server, self._state)
+
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds besides the server's. Pushes are held back meanwhile."""
         if self._supervisor is not None:
@@ -298,6 +342,7 @@ class Trainer:
             "total_batches": self.plan.total_batches,
             "counters": self.counters.state(),
             "chosen_precision": self._chosen_precision,
+            "health": self.health.state(),
         }
 
     # ----------------------------------------------------------------------------------------------------- 4. finish
@@ -307,16 +352,14 @@ class Trainer:
         self.server.words[STOP] = 1
         if self._supervisor is not None:
             self._supervisor.stop()
-        self._watch_refusals()
+        self.health.count_refused()
         self._measure()
         if self.counters.num_refused and not self.server.clock:
-            raise TrainingError(
-                "every gradient held NaN or infinity, and nothing was learnt; lower optimizer.lr, or look for extreme values in the data"
-            )
+            raise TrainingError(f"every gradient held NaN or infinity, and nothing was learnt; {ADVICE}")
         if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
             self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
-        self._pull_model()
-        self.saver.save(self.server, self._state)
+        self.health.judge_fit(self.rules.history)
+        self.keep_state()
         best = self.saver.best
         if self.config.stop.patience is not None and best is not None:
             self.learner.parameters.copy_(best.parameters)
@@ -333,10 +376,12 @@ class Trainer:
     def _summary(self) -> dict[str, Any]:
         num_lost = self._supervisor.num_lost if self._supervisor else self.counters.num_lost
         batches = self.leases.committed_batches
-        return summarise(self.rules, self.counters, batches, batches / self.plan.batches_per_epoch, self.saver.best, num_lost)
+        return summarise(self.rules, self.counters, batches, batches / self.plan.batches_per_epoch, self.saver.best, num_lost, self.health)
 
     def _close(self) -> None:
-        """Leave nothing behind: no process, no descriptor, no memory but the model's own."""
+        """Leave nothing behind: no thread, no process, no descriptor, no memory but the model's own."""
+        if hasattr(self, "health"):
+            self.health.close()
         if self._supervisor is not None:
             self._supervisor.close()
             self._rows.close()

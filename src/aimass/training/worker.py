@@ -26,6 +26,7 @@ from aimass.optim.update import build_update
 from aimass.parameters.base import Ticket
 from aimass.parameters.layout import SLOT_FREE, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases import Lease, LeasePlan, LeaseTable
 from aimass.training.planes import plane_of, server_options
 from aimass.training.rows import Place, TrainingRows, slice_batch
@@ -111,6 +112,7 @@ class Worker:
     def batches(self) -> Iterator[Batch]:
         """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
         while not self.must_leave:
+            self.does_still(LEASING)
             lease = self._leases.claim(self.slot)
             if lease is not None:
                 self._naps = 0
@@ -128,10 +130,23 @@ class Worker:
 
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """The loss of a batch, and its gradient, clipped as the run is set."""
+        self.does(COMPUTING)
         loss, gradient = self.learner.gradient(batch)
         if self._clips and self.clips_batches:
             clip_(gradient, self._clip)
+        self.does(PUSHING)
         return loss, gradient
+
+    def does(self, operation: int) -> None:
+        """Note what this worker does from now on, one of `health.operations`, so that a stall has a name. It costs a tenth of a µs."""
+        words, at = self._words, self._at
+        words[at + OPERATION] = operation
+        words[at + SINCE_NS] = time.monotonic_ns()
+
+    def does_still(self, operation: int) -> None:
+        """Note what this worker does, since when it began with it."""
+        if self._words[self._at + OPERATION] != operation:
+            self.does(operation)
 
     def clip(self, gradient: Tensor) -> None:
         """Clip, as the run is set, a gradient that was put together from several batches' (`clips_batches` is False then)."""
@@ -171,6 +186,7 @@ class Worker:
             stop = min(start + size, num_rows)
             self._batch_rows = stop - start
             server.ticket = Ticket(lease.cell, lease.epoch, number + 1)
+            self.does(PULLING)
             yield slice_batch(everything, start, stop)
             if self.must_leave or not leases.holds(lease):
                 return

@@ -184,6 +184,11 @@ def _check_config(config: TrainConfig) -> None:
         raise UsageError(
             "model='custom' needs a module of yours, which cannot reach the service; train it with aimass.train, then upload it"
         )
+    if config.health.webhook is not None:
+        raise UsageError(
+            "health.webhook is for runs of your own: a job's could make the service call addresses that only it can reach; "
+            "follow the job's events instead"
+        )
     if config.device != "cpu":
         raise UsageError(f"device={config.device!r} is not there; jobs of this service compute on: cpu")
 

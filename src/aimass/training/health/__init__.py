@@ -1,0 +1,1 @@
+"""How a run watches over itself: divergence, stalls, the fit, samples of its processes, and word of it to the outside."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import torch
 from processes import is_running
 
 import aimass
-from aimass.core.errors import Cancelled, StorageError, TrainingError, UsageError
+from aimass.core.errors import Cancelled, Conflict, StorageError, TrainingError, UsageError
+from aimass.training.elastic import Wishes
 from aimass.training.run import Run
 
 
@@ -133,18 +135,76 @@ def test_killed_workers_are_replaced_and_the_run_ends_with_every_step():
     assert sum(event["replaces_dead"] for event in events_of(run, "worker_started")) == killed
 
 
-def test_when_the_fork_server_is_killed_everybody_is_replaced():
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_when_the_fork_server_is_killed_or_stopped_everybody_is_replaced(how):
     run = aimass.train("digits", workers=2, **LONG)
     wait_until(lambda: events_of(run, "epoch"))
     pids = [event["pid"] for event in events_of(run, "worker_started")]
-    psutil.Process(pids[0]).parent().kill()
+    server = psutil.Process(pids[0]).parent()
+    server.send_signal(how)
+    if how == signal.SIGSTOP:
+        os.kill(pids[0], signal.SIGKILL)  # of which the server then says nothing
     wait_until(lambda: len(events_of(run, "worker_started")) >= 4)
     seen = len(events_of(run, "epoch"))
     wait_until(lambda: len(events_of(run, "epoch")) > seen + 2)
     run.cancel()
     run.wait()
     assert run.state == "cancelled"
-    assert not any(is_running(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in [*pids, server.pid])
+
+
+SCALED = """
+import sys
+import aimass
+print(aimass.train("digits", workers=(1, 3), model={"name": "mlp", "hidden": [64]}, batch_size=8, epochs=100_000,
+                   checkpoint={"every": 0.1}).id, flush=True)
+"""
+
+
+def test_a_driver_killed_while_it_scales_leaves_nobody_and_is_resumed_with_its_range(own_home):
+    with subprocess.Popen([sys.executable, "-c", SCALED], stdout=subprocess.PIPE, text=True) as driver:
+        run = Run.open(driver.stdout.readline().strip())
+        wait_until(lambda: events_of(run, "checkpoint"))
+        run.scale(1)
+        wait_until(lambda: events_of(run, "scaled"))
+        run.scale(3)
+        wait_until(lambda: len(events_of(run, "scaled")) == 2)  # some of them are just being started
+        driver.kill()
+    pids = [event["pid"] for event in events_of(run, "worker_started")]
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+    assert run.state == "interrupted"
+    with pytest.raises(Conflict, match="is interrupted, and only a run that goes can be scaled; resume it with workers=2"):
+        run.scale(2)
+    Wishes(run.folder).leave(2)  # what came too late is not done when it goes on
+    epochs = int(events_of(run, "checkpoint")[-1]["step"]) // 180 + 2
+    again = run.resume(epochs=epochs).wait()
+    assert again.metrics()["steps"] == epochs * 180
+    assert str(again.config.worker_range) == "1:3"
+    assert len(events_of(again, "scaled")) == 2
+
+
+SHORT_OF_MEMORY = """
+import resource
+from pathlib import Path
+import aimass
+from aimass.core.errors import AimassError
+data = aimass.data.load("digits")
+aimass.train(data, epochs=1).wait()
+for workers, more in ((0, 40), (2, 300)):
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + more * 10**6, resource.RLIM_INFINITY))
+    try:
+        aimass.train(data, workers=workers, model={"name": "mlp", "hidden": [20_000, 1000]}, epochs=3).wait()
+    except AimassError as error:
+        print(error)
+"""
+
+
+def test_a_driver_without_memory_ends_with_a_sentence():
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], capture_output=True, text=True, timeout=120, check=True)
+    alone, with_workers = done.stdout.splitlines()
+    assert re.match(r"the memory is full: it had \d+ MB, and may have \d+ MB of addresses \(ulimit -v\); lower batch_size, use", alone)
+    assert re.match(r"\d+ MB of shared memory could not be had \(.*\); use fewer workers or a smaller model", with_workers)
 
 
 def test_a_stopped_worker_loses_its_lease_or_its_life_and_the_run_goes_on():

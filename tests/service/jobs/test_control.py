@@ -60,6 +60,12 @@ def test_what_cannot_work_is_refused_at_the_door(place):
         create(config={"epoch": 3})
     with pytest.raises(UsageError, match=r"cpus=3: .* at most the 2 processors"):
         create(config={"workers": 3})
+    with pytest.raises(UsageError, match=r"cpus=3: .* at most the 2 processors"):
+        create(config={"workers": "1:3"})
+    with pytest.raises(UsageError, match="the least is at least 1 and not above the most"):
+        create(config={"workers": [2, 1]})
+    with pytest.raises(UsageError, match="'allreduce', as it is set, needs the same workers from start to end"):
+        create(config={"workers": [1, 2], "strategy": "allreduce"})
     with pytest.raises(UsageError, match=r"memory=8 GB: .* 4 GB"):
         create(memory="8GB")
     with pytest.raises(UsageError, match="memory='much'"):

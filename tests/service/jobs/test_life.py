@@ -4,10 +4,11 @@ from jobplace import ended
 
 
 def test_a_job_ends_as_a_version(place, jobs):
-    job = jobs.create(place.project, dataset=place.sample(), model="flowers", config={"epochs": 2, "workers": 1})
+    job = jobs.create(place.project, dataset=place.sample(), model="flowers", config={"epochs": 2, "workers": [1, 2]}, cpus=1)
     assert job["status"] in ("validating_files", "queued", "running")
     job = ended(jobs, place.project, job["id"])
     assert job["status"] == "succeeded", job["error"]
+    assert (job["config"]["least_workers"], job["config"]["workers"]) == (1, 2)
     assert job["result"] == {"model": "flowers", "version": 1}
     version = place.registry.version(place.project, "flowers")
     assert version.lineage["job"] == job["id"]

@@ -1,12 +1,14 @@
-"""The seats of a run: who has which slot, who is wanted in it, and who stands still there."""
+"""The seats of a run: who has which slot, who is wanted in it, who stands still there, and how those who had it died."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aimass.cluster.alive import is_stopped
+from aimass.core.full_memory import num_oom_kills
 
 if TYPE_CHECKING:
     from aimass.cluster.base import Process
@@ -53,6 +55,39 @@ class Seat:
     def is_hopeless(self) -> bool:
         """Whether its workers die before they have done anything."""
         return self.in_vain >= _PATIENCE
+
+
+class Deaths:
+    """What ended the workers of a run, and whether there is hope.
+
+    Args:
+        num_seats: of the run; each may lose some workers in vain.
+    """
+
+    def __init__(self, num_seats: int) -> None:
+        self._most_in_vain = 3 * num_seats + 3
+        self._in_vain, self._committed, self._oom_kills = 0, -1, num_oom_kills()
+
+    def describe(self, process: Process) -> str:
+        """How a worker ended, for a person."""
+        how = process.describe_exit()
+        if process.exit_status != -signal.SIGKILL:
+            return how
+        before, self._oom_kills = self._oom_kills, num_oom_kills()
+        return f"{how}, as the memory was full" if self._oom_kills > before else how
+
+    def count(self, committed: int, how: str) -> str | None:
+        """Count one more death; a sentence, where they die as fast as they come.
+
+        Args:
+            committed: batches of the run so far.
+            how: it ended.
+        """
+        self._in_vain = self._in_vain + 1 if committed == self._committed else 0
+        self._committed = committed
+        if self._in_vain <= self._most_in_vain:
+            return None
+        return f"workers have died {self._in_vain} times without finishing a batch, the last one {how}; is there enough memory?"
 
 
 def choose(seats: Sequence[Seat], wanted: int) -> None:

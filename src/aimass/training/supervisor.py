@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
-from aimass.core.full_memory import num_oom_kills
 from aimass.parameters.layout import GENERATION, SLOT_STATE
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training import worker
@@ -19,7 +17,7 @@ from aimass.training.buffers import mean_buffers, newest_integers
 from aimass.training.elastic import Wishes, WorkerRange
 from aimass.training.events import DriverPaused, LeaseReassigned, Scaled, WorkerLeft, WorkerLost, WorkerStarted, WorkerStuck
 from aimass.training.preload import modules_for
-from aimass.training.seats import Seat, choose, standing_still
+from aimass.training.seats import Deaths, Seat, choose, standing_still
 
 if TYPE_CHECKING:
     from aimass.core.events import Event
@@ -58,12 +56,10 @@ class Supervisor:
         self._seats = [Seat(slot, orders) for slot in range(self.range.most)]
         choose(self._seats, self.range.start)
         self._descriptors, self._server, self._leases, self._folder, self._tell = descriptors, server, leases, folder, tell
-        self._deaths_in_vain = 0
-        self._committed_at_death = -1
+        self._deaths = Deaths(len(self._seats))
         self._failure: str | None = None
         self._halting = False
         self._seen_stopped_s = 0.0
-        self._oom_kills = num_oom_kills()
         server.locks = WatchfulLocks(server.memory.descriptor, self._tend_locks)
         leases.judged_ns = lambda: int(self.cluster.time.read_at * 1e9)
         self._wishes = wishes
@@ -258,18 +254,12 @@ class Supervisor:
             return
         if self._failure is not None:
             return
-        how = self._describe(process.exit_status, process.describe_exit()) if reason is None else reason
+        how = self._deaths.describe(process) if reason is None else reason
         if process.pid or "why" in process.details:
             self.num_lost += 1
             self._tell(WorkerLost(worker=seat.slot, pid=process.pid, how=how, inside_push=inside))
         self._report_released(released, f"worker {seat.slot} {how}")
         self._count_death(seat, how)
-
-    def _describe(self, status: int | None, how: str) -> str:
-        if status != -signal.SIGKILL:
-            return how
-        before, self._oom_kills = self._oom_kills, num_oom_kills()
-        return f"{how}, as the memory was full" if self._oom_kills > before else how
 
     def _count_death(self, seat: Seat, how: str) -> None:
         """See whether there is hope, for the seat and for the run."""
@@ -277,14 +267,9 @@ class Supervisor:
         if seat.is_hopeless and seat.wanted and self.num_wanted > self.range.least:
             self._do_without(seat, f"worker {seat.slot} died {seat.in_vain} times before its first step, the last time {how}")
             return
-        committed = self._leases.committed_batches
-        self._deaths_in_vain = self._deaths_in_vain + 1 if committed == self._committed_at_death else 0
-        self._committed_at_death = committed
-        if self._deaths_in_vain > 3 * len(self._seats) + 3:
-            self._failure = (
-                f"workers have died {self._deaths_in_vain} times without finishing a batch, the last one {how}; is there enough memory? "
-                f"Their output is in {self._log(seat)}"
-            )
+        failure = self._deaths.count(self._leases.committed_batches, how)
+        if failure is not None:
+            self._failure = f"{failure} Their output is in {self._log(seat)}"
 
     def _do_without(self, seat: Seat, reason: str) -> None:
         """Go on with one worker fewer."""

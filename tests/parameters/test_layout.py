@@ -11,8 +11,9 @@ from aimass.parameters.layout import Layout
     chunk_size=st.integers(1, 300),
     num_slots=st.integers(1, 5),
     num_states=st.integers(0, 3),
+    replicates=st.booleans(),
 )
-def test_chunks_cover_p_once_and_no_two_regions_meet(num_parameters, cut, shard_size, chunk_size, num_slots, num_states):
+def test_chunks_cover_p_once_and_no_two_regions_meet(num_parameters, cut, shard_size, chunk_size, num_slots, num_states, replicates):
     boundary = int(num_parameters * cut)
     groups = tuple((a, b) for a, b in ((0, boundary), (boundary, num_parameters)) if a < b)
     layout = Layout(
@@ -23,6 +24,9 @@ def test_chunks_cover_p_once_and_no_two_regions_meet(num_parameters, cut, shard_
         num_buffers=3,
         shard_size=shard_size,
         chunk_size=chunk_size,
+        num_replicas=num_slots if replicates else 1,
+        num_extras=2 if replicates else 0,
+        note_bytes=100 if replicates else 0,
     )
     at = 0
     for shard in range(layout.num_shards):
@@ -35,10 +39,11 @@ def test_chunks_cover_p_once_and_no_two_regions_meet(num_parameters, cut, shard_
 
     vector, undo = 4 * num_parameters, 4 * layout.undo_size
     regions = [(0, 8 * layout.num_words)]
-    regions += [(layout.vector_offset(i), vector) for i in range(1 + num_states)]
-    regions += [(layout.gradient_offset(slot), vector) for slot in range(num_slots)]
+    regions += [(layout.vector_offset(i, replica), vector) for i in range(1 + num_states) for replica in range(layout.num_replicas)]
+    regions += [(layout.gradient_offset(slot), vector + 4 * layout.num_extras) for slot in range(num_slots)]
     regions += [(layout.undo_offset(slot, row), undo) for slot in range(num_slots) for row in range(1 + num_states)]
     regions += [(layout.buffers_offset(slot), 12) for slot in range(num_slots)]
+    regions += [(layout.note_offset(slot), layout.note_bytes) for slot in range(num_slots)]
     regions.sort()
     ends = [start + size for start, size in regions]
     assert all(end <= start for end, (start, _) in zip(ends, regions[1:], strict=False))

@@ -67,6 +67,7 @@ class ReplicaTable(LeaseTable):
     def __init__(self, server: ReplicaServer, plan: LeasePlan, timeout_s: float, accumulate: int = 1) -> None:
         super().__init__(server, plan, timeout_s)
         self.replicas, self.accumulate, self.timeout_s = server, accumulate, timeout_s
+        self._deadlines = [server.layout.slot(slot) + DEADLINE_NS for slot in range(server.layout.num_slots)]
         server.cells_of = self._cells_of
 
     # ------------------------------------------------------------------------------------------------------- rounds
@@ -85,11 +86,11 @@ class ReplicaTable(LeaseTable):
 
     def begin(self, slot: int) -> None:
         """Note that a worker begins with its part: from now on others wait for it."""
-        self.words[self.server.layout.slot(slot) + DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns
+        self.words[self._deadlines[slot]] = time.monotonic_ns() + self._timeout_ns
 
     def end(self, slot: int) -> None:
         """Note that a worker has done its part."""
-        self.words[self.server.layout.slot(slot) + DEADLINE_NS] = 0
+        self.words[self._deadlines[slot]] = 0
 
     def rows(self, batch: int) -> NDArray[np.int64]:
         """The rows of one batch of the run. int64 (rows_in(batch),)."""
@@ -183,9 +184,13 @@ class ReplicaTable(LeaseTable):
         raise AssertionError("there are parts of rounds here, and no leases")
 
     def late(self) -> list[int]:
-        now, words, layout = time.monotonic_ns(), self.words, self.server.layout
-        deadlines = [words[layout.slot(slot) + DEADLINE_NS] for slot in range(layout.num_slots)]
-        return [slot for slot, deadline in enumerate(deadlines) if deadline and deadline < now]
+        now = self.judged_ns()
+        return [slot for slot, at in enumerate(self._deadlines) if 0 < self.words[at] < now]
+
+    def put_off(self, seconds: float) -> None:
+        for at in self._deadlines:
+            if self.words[at]:
+                self.words[at] += int(seconds * 1e9)
 
     def release(self, slot: int) -> list[Released]:
         return []

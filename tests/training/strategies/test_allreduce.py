@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 import aimass
+from aimass.core.errors import UsageError
 from aimass.training.opening import open_learner, plan_leases
 from aimass.training.train import settle
 
@@ -65,3 +66,24 @@ def settings(optimizer="adam", workers=2, epochs=3, **changes):
 def test_it_equals_a_plain_loop_over_the_rounds_rows(optimizer, workers, data):
     chosen = settings(optimizer, workers)
     assert_same(aimass.train(data, **chosen).wait().model, plain_loop(data, chosen))
+
+
+def test_parts_of_several_batches_are_added_up_and_the_rounds_mean_is_clipped(data):
+    chosen = settings("momentum", workers=2, batch_size=10, clip=0.3)
+    chosen["strategy"] = {"name": "allreduce", "accumulate": 3}
+    assert_same(aimass.train(data, **chosen).wait().model, plain_loop(data, chosen, accumulate=3, clip=0.3))
+
+
+def test_it_goes_on_from_another_strategys_checkpoint_and_with_other_workers(data):
+    run = aimass.train(data, model="mlp", strategy="async_sgd", workers=2, max_steps=7, seed=1).wait()
+    run = run.resume(strategy="allreduce", workers=3, max_steps=12).wait()
+    assert run.metrics()["steps"] == 12
+    run = run.resume(workers=2, max_steps=15).wait()
+    assert (run.config.strategy.name, run.metrics()["steps"]) == ("allreduce", 15)
+    run = run.resume(strategy="async_sgd", max_steps=17).wait()
+    assert run.metrics()["steps"] == 17
+
+
+def test_nccl_is_refused_where_workers_have_no_gpu_each(data):
+    with pytest.raises(UsageError, match="'nccl' needs a GPU for each of the 2 workers, and they compute on cpu"):
+        aimass.train(data, strategy={"name": "allreduce", "backend": "nccl"}, workers=2, device="cpu").wait()

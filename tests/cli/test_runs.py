@@ -5,7 +5,7 @@ import pytest
 
 import aimass as library
 from aimass.core.events import EventLog
-from aimass.training.events import GradientRefused, WorkerLost
+from aimass.training.events import GradientRefused, WorkerLost, WorkersSampled
 
 
 @pytest.fixture
@@ -60,6 +60,24 @@ def test_show_for_programs(aimass, run):
     events = json.loads(aimass("runs", "show", run.id, "--json", "--events").out)["events"]
     assert [event["seq"] for event in events] == list(range(len(events)))
     assert {event["run"] for event in events} == {run.id}
+
+
+def test_health_shows_what_was_amiss_and_what_processes_cost(aimass, run):
+    assert aimass("runs", "health", run.id).out.endswith("nothing was amiss so far\n")
+    sample = {"pid": 7, "cpu_percent": 93.4, "rss_bytes": 3 << 20, "rows_per_s": 1234.5, "loss": 0.25}
+    with EventLog(run.folder / "events.jsonl", run.id) as log:
+        log.append(WorkerLost(worker=1, pid=77, how="killed by SIGKILL"))
+        log.append(WorkersSampled(driver={"pid": 5, "cpu_percent": 1.0, "rss_bytes": 1 << 20}, workers=[{"worker": 1, **sample}]))
+    out = aimass("runs", "health", run.id).out
+    assert "worker 1" in out
+    assert "93 %" in out
+    assert "1,23" in out
+    assert "worker 1 is lost: process 77 was killed by SIGKILL" in out
+    assert "93 %" in aimass("runs", "show", run.id).out
+    found = json.loads(aimass("runs", "health", run.id, "--json").out)
+    assert (found["rollbacks"], found["rate_factor"], found["fit"]) == (0, 1.0, None)
+    assert [incident["type"] for incident in found["incidents"]] == ["worker_lost"]
+    assert found["samples"][-1]["workers"] == [{"worker": 1, **sample}]
 
 
 def test_events_one_a_line(aimass, run):

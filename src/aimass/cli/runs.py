@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aimass.cli.options import AsJson
-from aimass.cli.output import figures, number, print_json, print_table, size
+from aimass.cli.output import figures, print_json, print_table
+from aimass.cli.run_health import INCIDENTS, describe_health, print_samples
 
 if TYPE_CHECKING:
     from aimass.core.events import Envelope
@@ -69,6 +70,21 @@ def show(
             typer.echo(f"{_moment(envelope.time, exact=True)}  {envelope.type:<20} {jsons.dumps(envelope.data, ensure_ascii=False)}")
         return
     _show(found)
+
+
+@app.command(epilog="Example: aimass runs health run-2026")
+def health(run: Name, json: AsJson = False) -> None:
+    """Show what the processes of a run cost and get done, and what was not well: divergence, stalls, workers lost, the fit."""
+    from aimass.training.run import Run
+
+    found = Run.open(run)
+    events = list(found.events())
+    incidents = [event for event in events if event.type in INCIDENTS]
+    if json:
+        return print_json(describe_health(found, list(map(_as_line, incidents))))
+    print_samples(events)
+    for sentence in _noteworthy(incidents) or ["nothing was amiss so far"]:
+        typer.echo(f"  {sentence}")
 
 
 @app.command(epilog="Example: aimass runs plot run-2026 curve.png")
@@ -134,30 +150,9 @@ def _show(run: Run) -> None:
         typer.echo(f"{name:<18}{value}")
     for sentence in _noteworthy(events):
         typer.echo(f"  {sentence}")
-    _print_samples(events)
+    print_samples(events)
     if summary["state"] in ("cancelled", "failed", "interrupted"):
         typer.echo(f"go on with it: aimass train --resume {run.id}")
-
-
-def _print_samples(events: list[Envelope]) -> None:
-    """What each process cost and got done when it was last looked at, and the most memory that it was seen with."""
-    samples = [event.data for event in events if event.type == "workers_sampled"]
-    if not samples:
-        return
-    largest: dict[int | None, int] = {}
-    for sample in samples:
-        for process in (sample["driver"], *sample["workers"]):
-            worker = process.get("worker")
-            largest[worker] = max(largest.get(worker, 0), process["rss_bytes"])
-    rows = []
-    for process in (*samples[-1]["workers"], samples[-1]["driver"]):
-        worker = process.get("worker")
-        rate = process.get("rows_per_s")
-        cells = (f"{process['cpu_percent']:.0f} %", size(process["rss_bytes"]), size(largest[worker]))
-        who = "driver" if worker is None else f"worker {worker}"
-        rows.append((who, process["pid"], *cells, None if rate is None else f"{rate:,.0f}", number(process.get("loss"))))
-    header = ("process", "pid", "CPU", "memory", "at most", "rows/s", "loss")
-    print_table(header, rows, right=header[1:])
 
 
 def _noteworthy(events: list[Envelope]) -> list[str]:

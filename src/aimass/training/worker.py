@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 import torch
@@ -86,6 +87,7 @@ class Worker:
         self.learner, self.server, self.slot = learner, server, slot
         self._leases, self._rows, self._clip = leases, rows, clip
         self._words, self._at = server.words, server.layout.slot(slot)
+        self._operation_at = self._at + OPERATION
         self._reals = server.reals
         self._batch_rows = 0
         self._clips = clip.norm is not None or clip.value is not None
@@ -138,14 +140,14 @@ class Worker:
         return loss, gradient
 
     def does(self, operation: int) -> None:
-        """Note what this worker does from now on, one of `health.operations`, so that a stall has a name. It costs a tenth of a µs."""
-        words, at = self._words, self._at
-        words[at + OPERATION] = operation
-        words[at + SINCE_NS] = time.monotonic_ns()
+        """Note what this worker does from now on, one of `health.operations`, so that a stall has a name. Twice a step, 0.2 µs each."""
+        words, at = self._words, self._operation_at
+        words[at] = operation
+        words[at + 1] = monotonic_ns()
 
     def does_still(self, operation: int) -> None:
         """Note what this worker does, since when it began with it."""
-        if self._words[self._at + OPERATION] != operation:
+        if self._words[self._operation_at] != operation:
             self.does(operation)
 
     def clip(self, gradient: Tensor) -> None:
@@ -181,12 +183,12 @@ class Worker:
         size, first = plan.batch_size, lease.committed
         everything = self._rows.take(torch.from_numpy(plan.rows(lease.number)[first * size :]))
         num_rows = len(everything["rows"])
+        self.does(PULLING)
         for number in range(first, lease.num_batches):
             start = (number - first) * size
             stop = min(start + size, num_rows)
             self._batch_rows = stop - start
             server.ticket = Ticket(lease.cell, lease.epoch, number + 1)
-            self.does(PULLING)
             yield slice_batch(everything, start, stop)
             if self.must_leave or not leases.holds(lease):
                 return

@@ -7,7 +7,7 @@ NAMES = (
     "waiting for a lease",
     "pulling parameters",
     "computing",
-    "pushing its update",
+    "pushing its update, or pulling parameters",
     "waiting for the others",
     "adding up gradients with the others",
     "evaluating",

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from types import FrameType
 
-from aimass.training.health.operations import AWAITS_LOCKS, AWAITS_OTHERS
+from aimass.training.health.operations import AWAITS_LOCKS, AWAITS_OTHERS, STARTING
 
 _PATIENCE = 3.0
 _KEPT_DURATIONS = 5
@@ -98,8 +98,10 @@ class Watched:
 
     @property
     def limit_s(self) -> float:
-        """How long it may do what it does: thrice what that usually takes, and at least as long as is set."""
+        """How long it may do what it does: thrice what that usually takes, and at least as long as is set; thrice that to start."""
         durations = self._durations.get(self.operation)
+        if self.operation == STARTING:
+            return _PATIENCE * self.least_s
         return max(self.least_s, _PATIENCE * median(durations)) if durations else self.least_s
 
     def still_s(self) -> float:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.25
 _FIRST_SAMPLE_S = 1.0
+_SAMPLES_AT_A_PACE = 720  # an hour of them; then half as often, so that a run of any length keeps few thousand
 
 
 class Watch:
@@ -54,6 +56,7 @@ class Watch:
         self._watched: dict[tuple[int | None, int], Watched] = {}
         self._doing = (STARTING, time.monotonic_ns())
         self._sampler = Sampler()
+        self._num_samples = 0
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="aimass health", daemon=True)
@@ -61,7 +64,8 @@ class Watch:
     def start(self, *, trains_here: bool) -> None:
         """Begin to watch. The caller is the thread that trains, or that drives the workers."""
         self._driver, self._trains_here = threading.get_ident(), trains_here
-        self._thread.start()
+        with suppress(RuntimeError):  # an interpreter that is about to leave starts no threads, and still finishes its runs
+            self._thread.start()
 
     def driver_does(self, operation: int) -> None:
         """Note what the run's own thread does from now on. It has to call this often."""
@@ -86,7 +90,8 @@ class Watch:
             while not self._stop.wait(pause_s):
                 self._look()
                 if time.monotonic() >= sample_at:
-                    sample_at = time.monotonic() + self._config.sample_every
+                    sample_at = time.monotonic() + self._config.sample_every * 2 ** (self._num_samples // _SAMPLES_AT_A_PACE)
+                    self._num_samples += 1
                     self._sample()
         except BaseException as error:  # noqa: BLE001 - it is raised again by check()
             self._error = error

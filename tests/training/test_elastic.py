@@ -86,6 +86,12 @@ def test_a_run_starts_with_as_many_as_there_are_processors_for(tmp_path):
     assert num_processors(tmp_path) == min(2, num_processors())
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert num_processors(tmp_path) == num_processors(tmp_path / "none")
+    older = tmp_path / "older"
+    (older / "cpu").mkdir(parents=True)
+    (older / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    for quota, expected in (("100000\n", 1), ("-1\n", num_processors(tmp_path / "none"))):
+        (older / "cpu/cpu.cfs_quota_us").write_text(quota)
+        assert num_processors(older) == expected
 
 
 def test_workers_join_and_leave_a_run_that_goes():
@@ -127,15 +133,15 @@ class Normed(torch.nn.Sequential):
 
 
 def test_a_worker_that_comes_back_has_the_statistics_of_the_others_and_every_row_counts_once():
-    run = aimass.train("digits", model=Normed(), workers=(1, 2), epochs=60, batch_size=32, checkpoint={"every": 0.5})
+    run = aimass.train("digits", model=Normed(), workers=(1, 2), epochs=40, batch_size=32, checkpoint={"every": 0.5})
     for wanted in (1, 2, 1, 2):
         with contextlib.suppress(Conflict):  # on a fast machine it has ended
             run.scale(wanted)
         wait_until(lambda: [event["workers"] for event in events_of(run, "progress")][-1:] == [wanted] or run.state != "running")  # noqa: B023
     run.wait()
-    assert run.metrics()["steps"] == 60 * 45
-    assert events_of(run, "progress")[-1]["rows"] == 60 * len(run.data.train)
-    assert sum(run.metrics()["staleness"]) == 60 * 45
+    assert run.metrics()["steps"] == 40 * 45
+    assert events_of(run, "progress")[-1]["rows"] == 40 * len(run.data.train)
+    assert sum(run.metrics()["staleness"]) == 40 * 45
     assert run.metrics()["validation"]["accuracy"] > 0.9
 
 

@@ -23,8 +23,10 @@ def num_processors(group: Path = _GROUP) -> int:
 
 def _share(group: Path) -> int | None:
     """What a control group allows, in whole processors; None where it allows everything."""
-    try:
-        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else -(-int(quota) // int(period))
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
+        try:
+            quota, period = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
+        except (OSError, ValueError):
+            continue
+        return None if quota in ("max", "-1") else -(-int(quota) // int(period))
+    return None

@@ -151,4 +151,4 @@ worker_main = worker.main
 
 
 def layout(**plan):
-    return Layout(**plan, **small_layout)
+    return Layout(**{**plan, **small_layout})

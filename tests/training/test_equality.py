@@ -1,16 +1,12 @@
 """What training promises about its result, against plain PyTorch and scikit-learn."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch.nn import functional as F
+from training.plain import assert_same, train_plainly
 
 import aimass
-from aimass.training.opening import open_learner, plan_leases
-from aimass.training.train import settle
 
 
 @pytest.mark.parametrize(
@@ -30,28 +26,13 @@ from aimass.training.train import settle
     ],
     ids=["sgd", "momentum", "adam", "adam, coupled decay", "adamw"],
 )
-@pytest.mark.parametrize("strategy", ["single", "async_sgd"])
+@pytest.mark.parametrize("strategy", ["single", "async_sgd", "parameter_server"])
 def test_workers_0_equals_a_plain_loop(optimizer, reference, strategy):
     data = aimass.data.load("digits")
     settings = {"model": "mlp", "strategy": strategy, "optimizer": optimizer, "epochs": 3, "batch_size": 50, "seed": 3}
     run = aimass.train(data, **settings).wait()
 
-    config, _ = settle(settings)
-    torch.manual_seed(3)
-    module = copy.deepcopy(open_learner(config, data, aimass.models.tasks.build_task("multiclass"), None).module)
-    for parameter in module.parameters():
-        parameter.data, parameter.grad = parameter.data.clone(), None
-    plan = plan_leases(config, len(data.train))
-    numbers, targets = torch.from_numpy(data.train.encoded.numbers), torch.from_numpy(data.train.encoded.targets)
-    trained = reference(module.parameters())
-    for lease in range(plan.num_leases):
-        for rows in torch.from_numpy(plan.rows(lease)).split(50):
-            trained.zero_grad()
-            F.cross_entropy(module(numbers[rows]), targets[rows]).backward()
-            trained.step()
-    ours = dict(run.model.module.named_parameters())
-    for name, expected in module.named_parameters():
-        torch.testing.assert_close(ours[name], expected, atol=1e-6, rtol=1e-6)
+    assert_same(run.model, train_plainly(data, settings, reference))
 
 
 def test_one_worker_process_equals_none():

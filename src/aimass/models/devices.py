@@ -9,6 +9,8 @@ from torch import Tensor
 
 from aimass.core.errors import UsageError
 
+_SEED_FACTOR, _NUMBER_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # odd and far from round, so that neighbours share nothing
+
 
 def find_device(name: str | torch.device, slot: int = 0) -> torch.device:
     """The device that a name means to one worker.
@@ -64,3 +66,18 @@ def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> Non
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def seed_draws(device: torch.device, seed: int, number: int) -> None:
+    """Let the random numbers of a piece of work depend on the run and the piece alone, whoever does it and however often.
+
+    Args:
+        device: where it is computed.
+        seed: the run's.
+        number: the piece's.
+    """
+    mixed = (seed * _SEED_FACTOR + number * _NUMBER_FACTOR) % 2**63
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(mixed)  # 2 µs; torch.manual_seed takes 140
+    else:
+        torch.manual_seed(mixed)

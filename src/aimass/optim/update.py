@@ -116,6 +116,13 @@ class SGD(_Fused):
         )
 
 
+class Add(Update):
+    """p ← p + d, for changes that are steps already."""
+
+    def apply(self, p: Tensor, gradient: Tensor, states: Sequence[Tensor], step: int, lr: float, weight_decay: float) -> None:
+        p.add_(gradient)
+
+
 class Adam(_Fused):
     """m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  p ← p − lr·m̂ / (√v̂ + ε), where ^ divides by 1 − βᵗ.
 

@@ -33,11 +33,13 @@ class Ticket:
         cell: which lease cell.
         epoch: the lease's epoch that the worker holds.
         committed: the number of the lease's batches that are committed once this push is.
+        weight: how much what is pushed counts beside what others push: its rows, or the sum of their weights.
     """
 
     cell: int
     epoch: int
     committed: int
+    weight: float = 1.0
 
 
 @dataclass(kw_only=True)

@@ -166,6 +166,12 @@ class TrainConfig(Config):
                 f"the strategy {self.strategy.name!r}, as it is set, needs the same workers from start to end, and "
                 f"workers={self.worker_range} is a range; give one number, or use one of: {', '.join(_elastic_strategies())}"
             )
+        exchange = self.strategy.sync_batches
+        if self.strategy.plane == "rounds" and self.lease.batches not in (None, exchange):
+            raise UsageError(
+                f"in rounds a lease is what a worker does between two exchanges, which is {exchange} batches; "
+                "leave lease.batches out, or set strategy.sync_every"
+            )
         if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:
             raise UsageError("the cosine schedule needs to know where training ends; give epochs or max_steps beside the budget")
         return self

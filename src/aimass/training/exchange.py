@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
+from aimass.models.devices import seed_draws
 from aimass.parameters.layout import SLOT_REFUSED, STOP
 from aimass.parameters.replicas import LEAVES, WEIGHT, ReplicaServer
 from aimass.parameters.shared_memory import is_finite
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _SPARE_S = 10.0  # how much longer than a late worker's time the others wait for its death
 _LEAST_WEIGHT = 1e-30
-_SEED_FACTOR, _BATCH_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # odd and far from round, so that neighbours share nothing
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Exchange:
         table.begin(self._slot)
         for number in part.batches:
             if self._seeds:
-                self._seed(number)  # the same whoever computes it, and however often
+                seed_draws(self._worker.learner.device, table.plan.seed, number)  # the same whoever computes it, and however often
             batch = worker.take(table.rows(number))
             loss, _ = worker.gradient(batch)
             weight = _weight(batch)
@@ -111,13 +111,6 @@ class Exchange:
             gradient.mul_(found.weight / part.num_rows)
         table.end(self._slot)
         return found
-
-    def _seed(self, number: int) -> None:
-        seed = (self._table.plan.seed * _SEED_FACTOR + number * _BATCH_FACTOR) % 2**63
-        if self._worker.learner.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # 2 µs; torch.manual_seed takes 140
-        else:
-            torch.manual_seed(seed)
 
     def sum(self, found: Found) -> bool:
         """Add up what all workers found. A part that is not finite counts for nothing, and its rows neither.

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _LARGEST_PERMUTATION = 1 << 20
 _UNBOUNDED = 1 << 62
+_IDLE_S = 0.001
+_IDLE_PATIENCE_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +155,7 @@ class LeaseTable:
         self._timeout_ns = int(timeout_s * 1e9)
         self.judged_ns: Callable[[], int] = time.monotonic_ns
         """The moment by which lateness is judged."""
+        self._naps = 0
 
     def open(self, limit: int) -> None:
         """Say where the run ends, and up to which lease workers may go for now."""
@@ -223,6 +226,14 @@ class LeaseTable:
         """After a restore: nobody holds anything."""
         self._release([at for at in self._cells if self.words[at + LEASE_OWNER] != NOBODY])
 
+    def finished(self, wake: Callable[[], None]) -> None:
+        """A worker has done what it had claimed.
+
+        Args:
+            wake: wakes the driver, which looks what is committed.
+        """
+        wake()
+
     @property
     def committed_batches(self) -> int:
         """Batches of the run that are committed."""
@@ -230,6 +241,11 @@ class LeaseTable:
         return self.plan.first_batch(self._next_number()) - sum(
             self.plan.num_batches(number) - committed for number, committed in open_cells
         )
+
+    def pause(self) -> None:
+        """Wait a little, because there is nothing to claim just now."""
+        self._naps += 1
+        time.sleep(min(_IDLE_S * (1 + self._naps / 10), _IDLE_PATIENCE_S))
 
     @property
     def epochs_done(self) -> int:
@@ -257,6 +273,7 @@ class LeaseTable:
 
     def _take(self, index: int, slot: int) -> Lease:
         at, words = self._cells[index], self.words
+        self._naps = 0
         words[at + LEASE_DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns
         words[at + LEASE_OWNER] = slot
         number = words[at + LEASE_NUMBER]

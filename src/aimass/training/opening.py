@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +15,7 @@ from aimass.models.devices import find_device, random_states
 from aimass.models.learner import Learner
 from aimass.models.precision import choose_precision
 from aimass.models.tasks import task_of
-from aimass.optim.update import build_update
+from aimass.optim.update import Add, build_update
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.training.checkpoint import Checkpoint
@@ -107,27 +108,58 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
     ends = [epochs * per_epoch] if epochs is not None else []
     if max_steps is not None:
         ends.append(max_steps)
-    fair = -(-per_epoch // (_LEASES_PER_WORKER * max(1, config.workers)))
+    exchange = config.strategy.sync_batches or 1
+    fair = min(_MOST_BATCHES_PER_LEASE, -(-per_epoch // (_LEASES_PER_WORKER * max(1, config.workers))))
+    fair = -(-fair // exchange) * exchange
     return LeasePlan(
         num_rows=num_rows,
         batch_size=config.batch_size,
-        batches_per_lease=batches_per_lease or config.lease.batches or min(_MOST_BATCHES_PER_LEASE, fair),
+        batches_per_lease=exchange if plane_of(config).in_rounds else batches_per_lease or config.lease.batches or fair,
         seed=config.seed,
         total_batches=min(ends, default=None),
     )
 
 
-def reopen_last_lease(snapshot: Snapshot, plan: LeasePlan, total_before: int | None) -> None:
-    """Where a run that ended goes on for longer, its last lease may have been cut short: put the rest of it among the open ones.
+def fit_leases(snapshot: Snapshot, plan: LeasePlan, state: Mapping[str, Any], *, in_rounds: bool) -> None:
+    """Make a snapshot's leases those of the plan by which the run goes on.
+
+    Args:
+        snapshot: what was kept; changed in place.
+        plan: by which the run goes on.
+        state: what the trainer kept with it: `batches_per_lease` and `total_batches` of the plan before.
+        in_rounds: whether it goes on in rounds, which know no lease that is half done.
 
     Raises:
-        UsageError: the run has gone further than it now shall.
+        UsageError: the run has gone further than it now shall, or is at a step at which it cannot go on so.
     """
+    before = replace(plan, total_batches=state["total_batches"], batches_per_lease=state["batches_per_lease"])
+    numbers = {cell[LEASE_NUMBER] for cell in snapshot.open_cells}
+    upcoming = snapshot.next_lease
+    while upcoming in numbers:
+        upcoming += 1
+    unfinished = [(cell[LEASE_NUMBER], cell[LEASE_COMMITTED]) for cell in snapshot.open_cells]
+    unfinished = [(number, committed) for number, committed in unfinished if committed < before.num_batches(number)]
+    missing = sum(before.num_batches(number) - committed for number, committed in unfinished)
+    done, wanted = before.first_batch(upcoming) - missing, plan.total_batches
+    if wanted is not None and wanted < done:
+        raise UsageError(f"{done} steps are done already, and {wanted} are wanted; give more epochs or a larger max_steps")
+    if not in_rounds:
+        _reopen_last_lease(snapshot, plan, state["total_batches"])
+        return
+    epochs, batches = divmod(done, plan.batches_per_epoch)
+    has_gaps = any(before.first_batch(number) + committed < done for number, committed in unfinished)
+    if has_gaps or batches % plan.batches_per_lease:
+        raise UsageError(
+            f"step {done}, at which this run stopped, is inside what a worker does between two exchanges, and rounds go on from between "
+            "them; go on with the strategy that the run had, or with strategy.staleness=none"
+        )
+    snapshot.cells, snapshot.next_lease = [], epochs * plan.leases_per_epoch + batches // plan.batches_per_lease
+
+
+def _reopen_last_lease(snapshot: Snapshot, plan: LeasePlan, total_before: int | None) -> None:
+    """Where a run that ended goes on for longer, its last lease may have been cut short: put the rest of it among the open ones."""
     before = replace(plan, total_batches=total_before)
     last = before.num_leases - 1
-    if plan.total_batches is not None and plan.total_batches < snapshot.clock:
-        done, wanted = snapshot.clock, plan.total_batches
-        raise UsageError(f"{done} steps are done already, and {wanted} are wanted; give more epochs or a larger max_steps")
     is_open = any(cell[LEASE_NUMBER] == last for cell in snapshot.cells)
     if total_before is None or is_open or snapshot.next_lease <= last or before.num_batches(last) >= plan.num_batches(last):
         return
@@ -137,7 +169,8 @@ def reopen_last_lease(snapshot: Snapshot, plan: LeasePlan, total_before: int | N
 
 
 def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, num_open_leases: int = 0) -> SharedMemoryServer:
-    """The block, holding the learner's parameters. With `workers=0` the learner is bound to it, and nothing is ever copied.
+    """The block, holding the learner's parameters. With `workers=0` the learner is bound to it, and nothing is ever copied, unless
+    the learner is to move a p of its own.
 
     Args:
         config: the run's settings.
@@ -149,7 +182,7 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
         StorageError: it does not fit into memory.
     """
     manifest, num_slots = learner.manifest, max(1, config.workers)
-    update = build_update(config.optimizer)
+    update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
     layout = Layout(
         num_parameters=manifest.num_parameters,
         groups=tuple((group.start, group.stop) for group in manifest.groups),
@@ -162,7 +195,7 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)
     server = plane_of(config).server.create(layout, update, rate, **options)
-    if config.workers:
+    if config.workers or config.strategy.sends_deltas:
         server.p.copy_(learner.parameters)
     else:
         learner.bind(server.p, server.gradient)

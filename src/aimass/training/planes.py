@@ -12,10 +12,12 @@ import torch
 from aimass.core.errors import UsageError
 from aimass.models.devices import find_devices
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
+from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.addresses import NOTE_BYTES
 from aimass.training.leases import LeaseTable
 from aimass.training.replica_table import ReplicaTable
+from aimass.training.round_table import RoundTable
 
 if TYPE_CHECKING:
     from aimass.training.config import TrainConfig
@@ -29,12 +31,15 @@ class Plane:
         server: holds the parameters, and takes what workers push.
         leases: says who trains on what.
         shares_p: whether workers compute on the server's own p, because nobody changes it meanwhile; otherwise each has a copy.
+        in_rounds: whether all exchange at once. A lease is then what one worker does between two exchanges; whoever does it draws the
+            same random numbers; and at an epoch's end all wait until p is copied.
         replicates: whether each worker has p and the states to itself.
     """
 
     server: type[SharedMemoryServer]
     leases: Callable[..., LeaseTable]
     shares_p: bool = False
+    in_rounds: bool = False
     replicates: bool = False
 
 
@@ -43,10 +48,13 @@ def plane_of(config: TrainConfig) -> Plane:
     match config.strategy.plane:
         case "arrival":
             return Plane(server=SharedMemoryServer, leases=LeaseTable)
+        case "rounds":
+            return Plane(server=RoundServer, leases=RoundTable, shares_p=True, in_rounds=True)
         case "replicas":
             leases = partial(ReplicaTable, accumulate=getattr(config.strategy, "accumulate", 1))
             return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
-    raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: arrival, replicas")
+    known = "arrival, rounds, replicas"
+    raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: {known}")
 
 
 def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> dict[str, Any]:
@@ -57,7 +65,9 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         groups: the names of the manifest's parameter groups.
         slot: whose handle it is; None for the driver of workers.
     """
+    rounds = {"clip": config.clip} if config.strategy.plane == "rounds" and not config.strategy.sends_deltas else {}
     options: dict[str, Any] = {
+        **rounds,
         "weight_decay": [config.optimizer.weight_decay_of(group) for group in groups],
         "slot": slot,
         "atomic": config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),

@@ -86,6 +86,7 @@ class ReplicaTable(LeaseTable):
 
     def begin(self, slot: int) -> None:
         """Note that a worker begins with its part: from now on others wait for it."""
+        self._naps = 0
         self.words[self._deadlines[slot]] = time.monotonic_ns() + self._timeout_ns
 
     def end(self, slot: int) -> None:

@@ -46,6 +46,12 @@ class StopRules:
         self._undone += [epoch for epoch in self.history if epoch not in history]
         self.history = list(history)
 
+    @property
+    def judges_epochs(self) -> bool:
+        """Whether what an epoch shows may end the run."""
+        config = self.config
+        return any(rule is not None for rule in (config.target, config.patience, config.tolerance))
+
     def judge(self) -> tuple[str, str] | None:
         """After an epoch was added to `history`: the reason to stop and a sentence about it, or None."""
         return self._target() or self._patience() or self._tolerance()

@@ -22,13 +22,24 @@ class StrategyConfig(Config):
 
     @property
     def plane(self) -> str:
-        """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `replicas`, one for each worker."""
+        """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `rounds`, where all are applied at
+        once; `replicas`, one for each worker."""
         return "arrival"
 
     @property
     def is_elastic(self) -> bool:
-        """Whether workers may join and leave while it trains: where each push counts by itself, and no group or round needs them all."""
-        return self.plane == "arrival"
+        """Whether workers may join and leave while it trains: where nobody's work needs a certain other."""
+        return self.plane in ("arrival", "rounds")
+
+    @property
+    def sync_batches(self) -> int | None:
+        """The batches between two exchanges, where that is a number."""
+        return 1
+
+    @property
+    def sends_deltas(self) -> bool:
+        """Whether a worker moves a p of its own between two exchanges, and sends by how much."""
+        return False
 
 
 class Strategy(ABC):

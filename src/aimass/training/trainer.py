@@ -125,7 +125,7 @@ class Trainer:
         state = checkpoint.state if checkpoint else {}
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
         if checkpoint is not None:
-            opening.reopen_last_lease(checkpoint.snapshot, self.plan, state["total_batches"])
+            opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).in_rounds)
         num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
         self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
         if checkpoint is not None:
@@ -161,7 +161,7 @@ class Trainer:
                 batches_per_epoch=self.plan.batches_per_epoch,
                 total_steps=self.plan.total_batches,
                 epochs=config.stop.num_epochs,
-                resumed_at_step=checkpoint.snapshot.clock if checkpoint else None,
+                resumed_at_step=self.leases.committed_batches if checkpoint else None,
                 devices=find_devices(config.device, config.workers),
                 precision=self.config.precision,
             )
@@ -210,6 +210,7 @@ class Trainer:
             rows=TrainingRows.of(self.data.train.encoded),
             clip=self.config.clip,
             slot=0,
+            optimizer=self.config.optimizer,
         )
         worker.after_step, worker.when_idle = self._between_steps, self._look
         self._next_look = 0.0
@@ -259,7 +260,8 @@ class Trainer:
         """Up to which lease workers may go: one process waits for each epoch's evaluation; several run on, but do not end the next
         epoch before it, so that every epoch is evaluated."""
         per_epoch = self.plan.leases_per_epoch
-        return (self._evaluated + 1) * per_epoch + (per_epoch - 1 if self.config.workers else 0)
+        ahead = self.config.workers and not plane_of(self.config).in_rounds
+        return (self._evaluated + 1) * per_epoch + (per_epoch - 1 if ahead else 0)
 
     def _end(self, reason: str, message: str) -> None:
         self._ended = self._ended or (reason, message)
@@ -285,13 +287,15 @@ class Trainer:
         """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
         self.health.driver_does(EVALUATING)
         self._pull_model()
-        losses, elapsed_s = self._losses(), self.rules.elapsed_s
+        losses, elapsed_s, step, rows = self._losses(), self.rules.elapsed_s, self.leases.committed_batches, self.counters.rows
+        if plane_of(self.config).in_rounds and not self.rules.judges_epochs:
+            self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation
         event = EpochEnded(
             epoch=epoch,
-            step=self.leases.committed_batches,
+            step=step,
             train_loss=_mean_between(self._epoch_loss, losses),
             validation=self._validate(),
-            rows_per_s=round(self.counters.rows / max(elapsed_s, 1e-9), 1),
+            rows_per_s=round(rows / max(elapsed_s, 1e-9), 1),
             elapsed_s=round(elapsed_s, 4),
         )
         entry = {**asdict(event), "is_best": self.rules.is_best(asdict(event))}

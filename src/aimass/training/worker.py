@@ -17,15 +17,16 @@ import torch
 
 from aimass.core.memory import SharedMemory
 from aimass.models.config import build_module
-from aimass.models.devices import find_device
+from aimass.models.devices import find_device, seed_draws
 from aimass.models.learner import Learner
 from aimass.models.tasks import build_task
 from aimass.optim.clipping import clip_
-from aimass.optim.config import ClipConfig, ScheduleConfig
+from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
+from aimass.optim.local import LocalOptimizer
 from aimass.optim.schedules import factor
-from aimass.optim.update import build_update
+from aimass.optim.update import Add, build_update
 from aimass.parameters.base import Ticket
-from aimass.parameters.layout import SLOT_FREE, STOP, Layout
+from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases import Lease, LeasePlan, LeaseTable
@@ -48,8 +49,6 @@ STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED, OPERATION, SINCE_NS, LEAVE = range(SLOT_
 what it does, and since when (`time.monotonic_ns`); whether it shall leave after its batch."""
 
 _LARGEST_MESSAGE_BYTES = 1 << 15
-_IDLE_S = 0.001
-_IDLE_PATIENCE = 0.02
 
 
 @dataclass(kw_only=True)
@@ -78,24 +77,38 @@ class Worker:
         learner: the module; its `parameters` are this worker's copy of p.
         server: where p lives.
         slot: which worker this is, from 0.
+        weight: how much the batch in hand counts beside others: its rows, or the sum of their weights.
         clips_batches: whether `gradient` clips each batch's gradient.
+        seed: decides the random numbers of each lease, whoever has it; None leaves them to the worker.
+        binds: whether the module's gradients go wherever the server wants the lease's.
     """
 
     def __init__(
-        self, *, learner: Learner, server: SharedMemoryServer, leases: LeaseTable, rows: TrainingRows, clip: ClipConfig, slot: int
+        self,
+        *,
+        learner: Learner,
+        server: SharedMemoryServer,
+        leases: LeaseTable,
+        rows: TrainingRows,
+        clip: ClipConfig,
+        slot: int,
+        optimizer: OptimizerConfig | None = None,
     ) -> None:
         self.learner, self.server, self.slot = learner, server, slot
         self._leases, self._rows, self._clip = leases, rows, clip
         self._words, self._at = server.words, server.layout.slot(slot)
         self._operation_at = self._at + OPERATION
         self._reals = server.reals
-        self._batch_rows = 0
+        self._optimizer = optimizer or OptimizerConfig()
+        self._num_batches = self._num_rows = self._step = 0
+        self.weight = self._weights = 0.0
+        self.seed: int | None = None
+        self.binds = False
         self._clips = clip.norm is not None or clip.value is not None
         self.clips_batches = True
         self.after_step: Callable[[], None] | None = None
-        self.when_idle: Callable[[], None] = self._nap
+        self.when_idle: Callable[[], None] = leases.pause
         self.when_leased: Callable[[], None] | None = None
-        self._naps = 0
 
     @property
     def leases(self) -> LeaseTable:
@@ -108,18 +121,35 @@ class Worker:
         Args:
             rows: which, as `epoch_order` gives them. Shape (num_rows,).
         """
-        self._batch_rows, self._naps = len(rows), 0
         return self._rows.take(torch.from_numpy(rows))
 
     def batches(self) -> Iterator[Batch]:
         """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
+        for lease in self._claimed():
+            yield from self._batches_of(lease)
+
+    def parts(self, most: int | None = None, time_s: float | None = None) -> Iterator[Iterator[Batch]]:
+        """The same batches in groups, each of which is to be pushed as one. A lease's end ends a group.
+
+        Args:
+            most: batches in a group.
+            time_s: after which a group takes no further batch.
+        """
+        for lease in self._claimed():
+            batches = self._batches_of(lease)
+            for first in batches:
+                yield _group(first, batches, most, time_s)
+
+    def _claimed(self) -> Iterator[Lease]:
         while not self.must_leave:
             self.does_still(LEASING)
             lease = self._leases.claim(self.slot)
             if lease is not None:
-                self._naps = 0
-                yield from self._batches_of(lease)
-                self.tell()
+                self._prepare(lease)
+                yield lease
+                self._publish_buffers()
+                if self.when_leased is not None:
+                    self._leases.finished(self.when_leased)
             elif self._leases.is_done:
                 return
             else:
@@ -155,20 +185,31 @@ class Worker:
         if self._clips:
             clip_(gradient, self._clip)
 
-    def report(self, *, loss: float, rows: int | None = None, batches: int = 1) -> None:
+    @property
+    def rate(self) -> float:
+        """The learning rate of the batch in hand."""
+        return self.server.rate(self._step) * self._reals[RATE_FACTOR]
+
+    def own_optimizer(self) -> LocalOptimizer:
+        """An optimizer as the run is set, whose states nobody else sees."""
+        config, groups = self._optimizer, self.learner.manifest.groups
+        return LocalOptimizer(config, [(group.start, group.stop, config.weight_decay_of(group.name)) for group in groups])
+
+    def report(self, *, loss: float, rows: int | None = None, batches: int | None = None) -> None:
         """Count what was just done, and its mean loss.
 
         Args:
             loss: over the rows.
-            rows: how many; by default those of the last batch.
-            batches: how many.
+            rows: how many; by default those of all batches since the last report.
+            batches: how many; by default all since then.
         """
-        at, rows = self._at, self._batch_rows if rows is None else rows
-        self._words[at + STEPS] += batches
+        at, rows = self._at, self._num_rows if rows is None else rows
+        self._words[at + STEPS] += self._num_batches if batches is None else batches
         self._words[at + ROWS] += rows
         if math.isfinite(loss):
             self._reals[at + LOSS] += loss * rows
             self._words[at + LOSS_ROWS] += rows
+        self._forget()
         if self.after_step is not None:
             self.after_step()
 
@@ -178,18 +219,35 @@ class Worker:
         if self.when_leased is not None:
             self.when_leased()
 
+    def _forget(self) -> None:
+        self._num_batches = self._num_rows = 0
+        self._weights = 0.0
+
+    def _prepare(self, lease: Lease) -> None:
+        """See to it that a lease's result does not depend on whose it is."""
+        self._forget()
+        if self.binds and self.learner.gradient_vector is not self.server.gradient:
+            self.learner.bind(self.learner.parameters, self.server.gradient, copy_module=False)
+        if self.seed is not None:
+            seed_draws(self.learner.device, self.seed, lease.number)
+
     def _batches_of(self, lease: Lease) -> Iterator[Batch]:
         plan, leases, server = self._leases.plan, self._leases, self.server
         size, first = plan.batch_size, lease.committed
         everything = self._rows.take(torch.from_numpy(plan.rows(lease.number)[first * size :]))
-        num_rows = len(everything["rows"])
+        num_rows, before = len(everything["rows"]), plan.first_batch(lease.number)
         self.does(PULLING)
         for number in range(first, lease.num_batches):
             start = (number - first) * size
             stop = min(start + size, num_rows)
-            self._batch_rows = stop - start
-            server.ticket = Ticket(lease.cell, lease.epoch, number + 1)
-            yield slice_batch(everything, start, stop)
+            batch = slice_batch(everything, start, stop)
+            self.weight = float(stop - start) if batch["weights"] is None else batch["weights"].sum().item()
+            self._num_rows += stop - start
+            self._num_batches += 1
+            self._weights += self.weight
+            self._step = before + number
+            server.ticket = Ticket(lease.cell, lease.epoch, number + 1, self._weights)
+            yield batch
             if self.must_leave or not leases.holds(lease):
                 return
             leases.renew(lease.cell)
@@ -199,9 +257,17 @@ class Worker:
             self.server.buffers(self.slot).copy_(self.learner.float_buffers())
             self._words[self._at + BUFFERED] = self._words[self._at + ROWS]
 
-    def _nap(self) -> None:
-        self._naps += 1
-        time.sleep(min(_IDLE_S * (1 + self._naps / 10), _IDLE_PATIENCE))
+
+def _group(first: Batch, others: Iterator[Batch], most: int | None, time_s: float | None) -> Iterator[Batch]:
+    end = None if time_s is None else time.monotonic() + time_s
+    yield first
+    taken = 1
+    while (most is None or taken < most) and (end is None or time.monotonic() < end):
+        batch = next(others, None)
+        if batch is None:
+            return
+        yield batch
+        taken += 1
 
 
 def rate_of(learning_rate: float, schedule: ScheduleConfig, total_steps: int | None) -> Callable[[int], float]:
@@ -216,7 +282,8 @@ def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemorySe
     config = orders.config
     rate = rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches)
     options = server_options(config, [group.name for group in learner.manifest.groups], orders.slot)
-    return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, build_update(config.optimizer), rate, **options)
+    update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
+    return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, update, rate, **options)
 
 
 def main(context: Context) -> None:
@@ -231,8 +298,10 @@ def main(context: Context) -> None:
     learner = Learner(module, build_task(orders.task), device=device, precision=config.precision)
     server = _attach(orders, learner, context.descriptors[0])
     plane = plane_of(config)
-    needs_no_copy = plane.shares_p or orders.layout.num_slots == 1  # nobody else changes p while it computes
-    learner.bind(server.p if needs_no_copy else learner.parameters, server.gradient, copy_module=False)
+    if not config.strategy.sends_deltas:
+        needs_no_copy = plane.shares_p or orders.layout.num_slots == 1  # nobody else changes p while it computes
+        gradient = learner.gradient_vector if plane.in_rounds else server.gradient  # in rounds it may not write to a slot before it has one
+        learner.bind(server.p if needs_no_copy else learner.parameters, gradient, copy_module=False)
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:
@@ -245,7 +314,10 @@ def main(context: Context) -> None:
         rows=TrainingRows.attach(context.descriptors[1], orders.places),
         clip=config.clip,
         slot=orders.slot,
+        optimizer=config.optimizer,
     )
+    worker.seed = config.seed if plane.in_rounds else None
+    worker.binds = plane.in_rounds and not config.strategy.sends_deltas
     worker.when_leased = lambda: _tell(context.connection, learner)
     build_strategy(config.strategy).work(worker)
 

@@ -8,6 +8,7 @@ from aimass.core.errors import TrainingError
 from aimass.training import opening
 from aimass.training.events import RolledBack
 from aimass.training.health.health import ADVICE
+from aimass.training.planes import plane_of
 from aimass.training.worker import BUFFERED
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _choose(trainer: Trainer) -> Checkpoint:
     below = trainer.went_back_to if trainer.health.ran_at_once else None
     checkpoint = trainer.saver.last(below)
     if checkpoint is not None:
-        opening.reopen_last_lease(checkpoint.snapshot, trainer.plan, checkpoint.state["total_batches"])
+        opening.fit_leases(checkpoint.snapshot, trainer.plan, checkpoint.state, in_rounds=plane_of(trainer.config).in_rounds)
         if len(checkpoint.snapshot.open_cells) <= trainer.server.layout.num_cells:
             return checkpoint
     return trainer.first_state()

@@ -1,0 +1,357 @@
+"""Synchronous rounds in shared memory: every part's change is summed in a fixed order and applied once, whoever dies.
+
+A round is m parts. Its id names the run's incarnation and its first lease, so that it never comes again.
+
+1. *Compute.* p stands still. Part j's change is written to gradient slot j, by the one process that owns the part. Killed here, the
+   part is as before: whoever owns it next computes it anew, from the same p, rows and seed.
+2. *Fill.* The part's weight and the round's size are written, then the one word that counts: the part's round is this one. A part
+   that is filled is not written again before the round is committed.
+3. *Decide.* The round is decided when all its parts are filled. That is no write, so nobody can die in it, and from here on the
+   round can only go forwards. A part is filled under the table's lock, so whoever holds that keeps rounds from being decided.
+4. *Apply.* Shard by shard, each process beginning at another, under the shard's lock: name the owner; chunk by chunk, save the
+   chunk, mark it (an odd progress), change it, mark it done (an even one); then the clock and the shard's round; then clear the owner,
+   which is the word that counts. Killed between two shards, nothing is half done. Killed inside, the owner still stands there: the next
+   to take the lock puts a marked chunk back, becomes the owner, and goes on. What it computes is what the dead one would have, since the
+   slots, the weights and the order of the sum are the same.
+5. *Commit.* When all shards have the round and no owner, the next lease moves behind the round's, under the table's lock: one
+   word. Killed before it, whoever looks next sees the same and writes it; after it, the round is over.
+
+A process may act on an old view of a round. It sees so under the lock: a shard that lacks the round keeps it from being committed, so if
+the round is still the present one then, it stays so while the lock is held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from aimass.optim.config import ClipConfig
+from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.layout import (
+    INCARNATION,
+    LEASE_LOCK,
+    NEXT_LEASE,
+    NOBODY,
+    RATE_FACTOR,
+    SHARD_CLOCK,
+    SHARD_NEXT_CLOCK,
+    SHARD_OWNER,
+    SHARD_PROGRESS,
+    SHARD_REPAIRS,
+    SHARD_SEQUENCE,
+    SLOT_PART,
+    SLOT_REFUSED,
+    SLOT_STALENESS,
+)
+from aimass.parameters.shared_memory import SharedMemoryServer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimass.parameters.shards import Chunk, Shard
+
+PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_OWNER, PART_DEADLINE_NS = range(SLOT_PART, SLOT_PART + 6)
+"""The words of part j, in slot j: the round that it was last filled for; that round's parts, and the batches before it; its weight (a
+double; below 0 where it was refused); who may write it; until when it should be filled, 0 where nobody is at it."""
+
+_REFUSED = -1.0
+_NUM_LEASES = 1 << 40
+_CLIP_EPS = 1e-6  # as in `optim.clipping`
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part in a worker's hand.
+
+    Args:
+        index: which part of its round, and so which gradient slot.
+        size: the parts of its round.
+        first_batch: the batches of the run before its round.
+        num_batches: its own.
+    """
+
+    index: int
+    size: int
+    first_batch: int
+    num_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A decided round: what to do to each shard."""
+
+    id: int
+    size: int
+    rate: float
+    shares: list[tuple[int, float]]  # (slot, weight over the sum of weights), refused parts left out
+    scale: float  # of the sum, to keep its norm within bounds
+
+
+class RoundServer(SharedMemoryServer):
+    """One process's handle on a block whose p moves in rounds.
+
+    Args:
+        arguments, keywords: as for `SharedMemoryServer`.
+        clip: bounds of the mean gradient, applied once it is put together.
+    """
+
+    def __init__(self, *arguments: Any, clip: ClipConfig | None = None, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.clip = clip or ClipConfig()
+        self.part: Part | None = None
+        self._parts = [self.layout.slot(i) for i in range(self.layout.num_slots)]
+        self._mean = torch.empty(self.layout.undo_size)
+
+    @classmethod
+    def create(cls, *arguments: Any, **options: Any) -> RoundServer:
+        server = super().create(*arguments, **options)
+        assert isinstance(server, RoundServer)
+        server._empty_parts()
+        return server
+
+    # --------------------------------------------------------------------------------------------------------- parts
+
+    @property
+    def round_id(self) -> int:
+        """The present round, which is the one that is not committed."""
+        return self.id_of(self.words[NEXT_LEASE])
+
+    def id_of(self, first_lease: int) -> int:
+        """The round of this incarnation that begins with a lease. Never 0, which stands for none."""
+        return self.words[INCARNATION] * _NUM_LEASES + first_lease + 1
+
+    @property
+    def gradient(self) -> Tensor:
+        """The slot of the part in hand, shape (num_parameters,)."""
+        assert self.slot is not None, "a server without a slot computes no part"
+        return self.gradients[self.slot if self.part is None else self.part.index]
+
+    def is_filled(self, part: int, round_id: int) -> bool:
+        """Whether a part of a round is there."""
+        return self.words[self._parts[part] + PART_ROUND] == round_id
+
+    def is_decided(self, round_id: int) -> bool:
+        """Whether all parts of a round are there, and none of a later one."""
+        words, first = self.words, self._parts[0]
+        if words[first + PART_ROUND] != round_id:
+            return False
+        return all(words[at + PART_ROUND] == round_id for at in self._parts[1 : words[first + PART_SIZE]])
+
+    def push(self, gradient: Tensor, clock: int, ticket: Ticket | None = None) -> Pushed:
+        """Fill the part in hand, and where it was the last one, bring the round on. A part that was cut short is left out."""
+        part, ticket = self.part, ticket or self.ticket
+        assert part is not None, "a part is filled by whoever took it"
+        assert ticket is not None, "a part has a ticket"
+        if ticket.committed < part.num_batches:
+            return Pushed.LEASE_LOST
+        own = self.gradients[part.index]
+        if gradient is not own and gradient.data_ptr() != own.data_ptr():
+            np.copyto(own.numpy(), gradient.numpy())
+        finite = isfinite(torch.dot(own, own).item()) or bool(torch.isfinite(own).all())
+        self._fill(part, ticket.weight if finite else _REFUSED)
+        slot = self.layout.slot(self.slot or 0)
+        if finite:
+            self.words[slot + SLOT_STALENESS] += part.num_batches  # nobody is ever behind
+        else:
+            self.words[slot + SLOT_REFUSED] += 1
+        self.complete()
+        return Pushed.APPLIED if finite else Pushed.NOT_FINITE
+
+    def _fill(self, part: Part, weight: float) -> None:
+        words, at = self.words, self._parts[part.index]
+        self.reals[at + PART_WEIGHT] = weight
+        words[at + PART_SIZE] = part.size
+        words[at + PART_FIRST_BATCH] = part.first_batch
+        with self.locks.held(LEASE_LOCK):
+            words[at + PART_ROUND] = self.round_id
+            if part.index != self.slot:
+                words[at + PART_OWNER] = NOBODY  # it was done for a worker that is gone
+
+    # ------------------------------------------------------------------------------------------- apply and commit
+
+    def complete(self, *, acting: int | None = None, wait: bool = False) -> bool:
+        """Bring a decided round on: apply it where nobody else does, and commit it once every shard has it.
+
+        Args:
+            acting: in whose name, so in whose room for undoing; by default this worker's own.
+            wait: for shards that another process is at, rather than leave them to it.
+
+        Returns:
+            whether there was anything to do.
+        """
+        present = self.round_id
+        if not self.is_decided(present):
+            return False
+        now, acting = self._describe(present), self.slot if acting is None else acting
+        assert acting is not None, "a server without a slot acts in the name of one"
+        moved, num_shards = False, len(self.shards)
+        for shard in self.shards[acting % num_shards :] + self.shards[: acting % num_shards] if now.shares else ():
+            if self._has(shard, now):
+                continue
+            if wait:
+                self.locks.acquire(shard.index)
+            elif not self.locks.try_acquire(shard.index):
+                continue
+            if self.round_id == now.id:
+                self._bring_on(shard, now, acting)
+            self.locks.release(shard.index)
+            moved = True
+        return self._commit_round(now) or moved
+
+    def _describe(self, round_id: int) -> _Round:
+        """What the parts of a decided round say. Read without a lock: whether it still holds is seen under a shard's."""
+        words, reals, first = self.words, self.reals, self._parts[0]
+        size = words[first + PART_SIZE]
+        weights = [(slot, reals[at + PART_WEIGHT]) for slot, at in enumerate(self._parts[:size])]
+        kept = [(slot, weight) for slot, weight in weights if weight >= 0]
+        total = sum(weight for _, weight in kept)
+        shares = [(slot, weight / total if total else 0.0) for slot, weight in kept]
+        rate = self.rate(words[first + PART_FIRST_BATCH]) * reals[RATE_FACTOR]
+        return _Round(round_id, size, rate, shares, self._norm_scale(shares))
+
+    def _norm_scale(self, shares: Sequence[tuple[int, float]]) -> float:
+        """What the mean is multiplied with to keep its norm within bounds: the same in every process."""
+        if self.clip.norm is None or not shares:
+            return 1.0
+        squares = 0.0
+        for shard in self.shards:
+            for chunk in shard.chunks:
+                mean = self._mean_of(chunk, shares, 1.0)
+                squares += torch.dot(mean, mean).item()
+        return min(1.0, self.clip.norm / (sqrt(squares) + _CLIP_EPS))
+
+    def _mean_of(self, chunk: Chunk, shares: Sequence[tuple[int, float]], scale: float) -> Tensor:
+        """Σ wⱼ gⱼ / Σ wⱼ over the chunk, in the parts' order, clipped. Shape (chunk,)."""
+        (slot, share), *others = shares
+        if share == 1.0 and not others and self.clip.value is None and scale == 1.0:
+            return chunk.gradients[slot]
+        mean = self._mean[: len(chunk.p)]
+        torch.mul(chunk.gradients[slot], share, out=mean)
+        for slot, share in others:
+            mean.add_(chunk.gradients[slot], alpha=share)
+        if self.clip.value is not None:
+            mean.clamp_(-self.clip.value, self.clip.value)
+        return mean if scale == 1.0 else mean.mul_(scale)
+
+    def _has(self, shard: Shard, now: _Round) -> bool:
+        """Whether a shard has met the round and nobody is at it. The order of the two reads matters."""
+        return self.words[shard.words + SHARD_SEQUENCE] == now.id and not self.words[shard.words + SHARD_OWNER]
+
+    def _bring_on(self, shard: Shard, now: _Round, acting: int) -> None:
+        """Step 4, under the shard's lock."""
+        words, at = self.words, shard.words
+        if words[at + SHARD_OWNER]:
+            self._take_over(shard, acting)
+        elif words[at + SHARD_SEQUENCE] != now.id:
+            words[at + SHARD_NEXT_CLOCK] = words[at + SHARD_CLOCK] + 1
+            words[at + SHARD_PROGRESS] = 0
+            words[at + SHARD_OWNER] = acting + 1
+        else:
+            return
+        self._move(shard, now, acting)
+
+    def _take_over(self, shard: Shard, acting: int) -> None:
+        """Make whole the chunk at which a shard's owner died, and become the owner."""
+        words, at = self.words, shard.words
+        dead, progress = words[at + SHARD_OWNER] - 1, words[at + SHARD_PROGRESS]
+        if progress % 2:
+            if self.atomic:
+                for saved, row in shard.chunks[progress // 2].undo[dead]:
+                    np.copyto(row, saved)
+            words[at + SHARD_PROGRESS] = progress - 1 if self.atomic else progress + 1
+        words[at + SHARD_OWNER] = acting + 1
+        words[at + SHARD_REPAIRS] += 1
+
+    def _move(self, shard: Shard, now: _Round, acting: int) -> None:
+        words, at, update = self.words, shard.words, self.update
+        step, progress = words[at + SHARD_NEXT_CLOCK], words[at + SHARD_PROGRESS]
+        for chunk in shard.chunks[progress // 2 :]:
+            mean = self._mean_of(chunk, now.shares, now.scale)
+            if self.atomic:
+                for saved, row in chunk.undo[acting]:
+                    np.copyto(saved, row)
+            words[at + SHARD_PROGRESS] = progress + 1
+            update.apply(chunk.p, mean, chunk.states, step, now.rate, chunk.weight_decay)
+            progress += 2
+            words[at + SHARD_PROGRESS] = progress
+        words[at + SHARD_CLOCK] = step
+        words[at + SHARD_SEQUENCE] = now.id
+        words[at + SHARD_OWNER] = 0
+
+    def _commit_round(self, now: _Round) -> bool:
+        """Step 5. A round without any finite part is over without a step."""
+        if now.shares and not all(self._has(shard, now) for shard in self.shards):
+            return False
+        with self.locks.held(LEASE_LOCK):
+            if self.round_id == now.id:
+                self.words[NEXT_LEASE] += now.size
+        return True
+
+    # ----------------------------------------------------------------------------------------------------- recovery
+
+    def _repair(self, shard: Shard) -> None:
+        """Finish, on one locked shard, what a dead owner had begun: for readers of p."""
+        acting = self.words[shard.words + SHARD_OWNER] - 1 if self.slot is None else self.slot
+        self._bring_on(shard, self._describe(self.round_id), acting)
+
+    def recover(self, slot: int) -> bool:
+        """Bring on, in a dead worker's name, the round that it may have left decided."""
+        inside = self.is_pushing(slot)
+        for shard in self.shards:
+            with self.locks.held(shard.index):  # from here on nobody reads what the slot had saved
+                if self.words[shard.words + SHARD_OWNER] == slot + 1:
+                    self._bring_on(shard, self._describe(self.round_id), slot)
+        self.complete(acting=slot, wait=True)
+        return inside
+
+    def is_pushing(self, slot: int) -> bool:
+        """Whether a worker is changing a shard."""
+        return any(self.words[shard.words + SHARD_OWNER] == slot + 1 for shard in self.shards)
+
+    def progress(self, slot: int) -> tuple[int, ...]:
+        words = self.words
+        owned = [shard.words for shard in self.shards if words[shard.words + SHARD_OWNER] == slot + 1]
+        return tuple(words[at + word] for at in owned for word in (SHARD_NEXT_CLOCK, SHARD_PROGRESS))
+
+    # ------------------------------------------------------------------------------------------ snapshot and restore
+
+    @contextmanager
+    def paused(self, tend: Callable[[], None] | None = None) -> Iterator[Snapshot]:
+        """Hold back rounds while a `with` block lasts. One that is decided is brought to its end first; the parts of one that is not
+        are no part of the moment."""
+        with self.locks.held(LEASE_LOCK):
+            while self.is_decided(present := self.round_id):
+                if self.slot is not None:
+                    self.complete(wait=True)
+                    continue
+                if tend is not None:
+                    tend()
+                if not self._commit_round(self._describe(present)):  # whoever applied the last shard waits for the lock that is held here
+                    time.sleep(0.0002)
+            yield Snapshot(
+                parameters=self.p,
+                states=dict(zip(self.layout.states, self.states, strict=True)),
+                clock=self.clock,
+                next_lease=self.words[NEXT_LEASE],
+            )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        assert not snapshot.open_cells, "rounds go on from a snapshot between two of them"
+        super().restore(snapshot)
+        self._empty_parts()
+        for shard in self.shards:
+            self.words[shard.words + SHARD_SEQUENCE] = self.words[shard.words + SHARD_OWNER] = 0
+
+    def _empty_parts(self) -> None:
+        """Nobody owns or has filled any part."""
+        for at in self._parts:
+            for word in (PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_DEADLINE_NS):
+                self.words[at + word] = 0
+            self.words[at + PART_OWNER] = NOBODY

@@ -1,0 +1,53 @@
+"""What runs are compared with: a plain PyTorch loop over the same rows."""
+
+import copy
+
+import torch
+from torch.nn import functional as F
+
+import aimass
+from aimass.training.opening import open_learner, plan_leases
+from aimass.training.train import settle
+
+
+def train_plainly(data, settings, reference, leases_at_once=None, clip=lambda parameters: None):
+    """The parameters, by name, after one step of `reference` on each batch of a run, or on each so many leases put together.
+
+    Args:
+        data: for a multiclass task.
+        settings: the run's.
+        reference: makes an optimizer for parameters.
+        leases_at_once: how many leases of an epoch make a round; the last round of an epoch may have fewer.
+        clip: changes the parameters' gradients before each step.
+    """
+    config, _ = settle(settings)
+    torch.manual_seed(config.seed)
+    module = copy.deepcopy(open_learner(config, data, aimass.models.tasks.build_task("multiclass"), None).module)
+    for parameter in module.parameters():
+        parameter.data, parameter.grad = parameter.data.clone(), None
+    plan = plan_leases(config, len(data.train))
+    numbers, targets = torch.from_numpy(data.train.encoded.numbers), torch.from_numpy(data.train.encoded.targets)
+    trained = reference(module.parameters())
+    for rows in _batches(plan, leases_at_once):
+        trained.zero_grad()
+        F.cross_entropy(module(numbers[rows]), targets[rows]).backward()
+        clip(list(module.parameters()))
+        trained.step()
+    return dict(module.named_parameters())
+
+
+def _batches(plan, leases_at_once):
+    lease = 0
+    while lease < plan.num_leases:
+        left = plan.leases_per_epoch - lease % plan.leases_per_epoch
+        together = range(lease, min(lease + min(leases_at_once or 1, left), plan.num_leases))
+        rows = torch.cat([torch.from_numpy(plan.rows(number)) for number in together])
+        yield from rows.split(plan.batch_size) if leases_at_once is None else [rows]
+        lease = together.stop
+
+
+def assert_same(model, parameters, tolerance=1e-6):
+    """That a model has these parameters."""
+    ours = dict(model.module.named_parameters())
+    for name, expected in parameters.items():
+        torch.testing.assert_close(ours[name], expected, atol=tolerance, rtol=tolerance)

@@ -19,7 +19,6 @@ from aimass.training import worker as worker_module
 from aimass.training.config import TrainConfig
 from aimass.training.elastic import WorkerRange
 from aimass.training.run import Run
-from aimass.training.strategies.async_sgd import AsyncSGDConfig
 from aimass.training.train import changed, settle
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -57,17 +56,11 @@ def test_what_cannot_be_is_refused_before_a_process_starts(settings, said):
         settle(settings)
 
 
-class InRounds(AsyncSGDConfig):
-    @property
-    def plane(self):
-        return "rounds"
-
-
 def test_a_strategy_that_needs_all_workers_refuses_a_range():
-    said = "'async_sgd', as it is set, needs the same workers from start to end, and workers=1:2 is a range; give one number, or use"
+    said = "'allreduce', as it is set, needs the same workers from start to end, and workers=1:2 is a range; give one number, or use"
     with pytest.raises(UsageError, match=said):
-        TrainConfig.parse({"workers": (1, 2), "strategy": InRounds()})
-    assert TrainConfig.parse({"workers": 2, "strategy": InRounds()}).workers == 2
+        TrainConfig.parse({"workers": (1, 2), "strategy": "allreduce"})
+    assert TrainConfig.parse({"workers": 2, "strategy": "allreduce"}).workers == 2
 
 
 def test_a_resumed_run_keeps_its_range_until_it_is_given_another_number():

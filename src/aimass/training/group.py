@@ -88,34 +88,13 @@ class Group:
         Raises:
             GroupBroken: a worker was lost. What the vector holds then is undefined.
         """
-        if self.size > 1:
-            self.wait(self.begin_sum(vector), vector)
-
-    def begin_sum(self, vector: Tensor) -> Any:
-        """Begin to add up a vector. All workers begin with the same ones in the same order.
-
-        Raises:
-            GroupBroken: a worker was lost.
-        """
+        if self.size == 1:
+            return
         try:
-            return self._reduce(vector)
+            self._sum(vector)
         except RuntimeError as error:
             self._leave()
             raise GroupBroken from error
-
-    def wait(self, work: Any, vector: Tensor) -> None:
-        """Wait until what `begin_sum` has begun is done.
-
-        Raises:
-            GroupBroken: a worker was lost. What the vector holds then is undefined.
-        """
-        try:
-            self._wait(work)
-        except RuntimeError as error:
-            self._leave()
-            raise GroupBroken from error
-        if self._staging is not None:
-            vector.copy_(self._staging[: len(vector)])
 
     def close(self) -> None:
         """Close all connections."""
@@ -168,7 +147,7 @@ class Group:
         mine = torch.tensor([words[at + DONE], words[at + CLOCK]])
         all_of_them = torch.zeros(self.size * 2, dtype=torch.int64)
         all_of_them[2 * self.rank : 2 * self.rank + 2] = mine
-        self._plain_sum(all_of_them)
+        self._sum(all_of_them)
         done, clocks = all_of_them[0::2].tolist(), all_of_them[1::2].tolist()
         best = max(done)
         if min(done) == best:
@@ -191,6 +170,10 @@ class Group:
             self._staging = torch.empty_like(vector, device="cuda")
         return self._staging[: len(vector)].copy_(vector)
 
+    def _unstage(self, vector: Tensor) -> None:
+        if self._staging is not None:
+            vector.copy_(self._staging[: len(vector)])
+
     def _wait(self, work: Any) -> None:
         if self.backend != "nccl":
             work.wait()
@@ -203,19 +186,14 @@ class Group:
         work.wait()
         torch.cuda.current_stream().synchronize()
 
-    def _reduce(self, vector: Tensor) -> Any:
+    def _sum(self, vector: Tensor) -> None:
         options = torch._C._distributed_c10d.AllreduceOptions()
         options.timeout = self._timeout
-        return self._group.allreduce([self._stage(vector)], options)
-
-    def _plain_sum(self, vector: Tensor) -> None:
-        self._wait(self._reduce(vector))
-        if self._staging is not None:
-            vector.copy_(self._staging[: len(vector)])
+        self._wait(self._group.allreduce([self._stage(vector)], options))
+        self._unstage(vector)
 
     def _broadcast(self, vector: Tensor, root: int) -> None:
         options = torch._C._distributed_c10d.BroadcastOptions()
         options.rootRank, options.rootTensor, options.timeout = root, 0, self._timeout
         self._wait(self._group.broadcast([self._stage(vector)], options))
-        if self._staging is not None:
-            vector.copy_(self._staging[: len(vector)])
+        self._unstage(vector)

@@ -130,3 +130,16 @@ def test_scale_changes_a_run_that_goes_and_refuses_others(aimass, run):
     done = aimass("runs", "scale", run.id, 1)
     assert done.status == 10
     assert "is succeeded, and only a run that goes can be scaled" in done.err
+
+
+def test_show_tells_how_stale_gradients_were_and_what_servers_did(aimass, home):
+    strategy = {"name": "parameter_server", "staleness": 2, "servers": 2}
+    run = library.train("iris", model={"name": "mlp", "hidden": [8]}, workers=2, strategy=strategy, epochs=10).wait()
+    lines = aimass("runs", "show", run.id).out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("staleness"))
+    counts = {int(steps): int(count) for steps, count in (item.split(": ") for item in lines[at][18:].split(", "))}
+    assert sum(counts.values()) == run.metrics()["steps"]
+    assert f"{max(counts)} at most; leads of up to {run.metrics()['largest_lead']} step" in lines[at + 1]
+    header = next(number for number, line in enumerate(lines) if line.startswith("server"))
+    assert lines[header].split()[:3] == ["server", "parameters", "steps"]
+    assert [line.split()[:3] for line in lines[header + 1 : header + 3]] == [["0", "32", "40"], ["1", "35", "40"]]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aimass.cli.exchange import histogram, print_servers, staleness_line
 from aimass.cli.options import AsJson
 from aimass.cli.output import figures, print_json, print_table
 from aimass.cli.run_health import INCIDENTS, describe_health, print_samples
@@ -143,11 +144,14 @@ def _show(run: Run) -> None:
         facts["validation"] = figures(metrics["validation"])
         facts["best"] = figures(metrics["best"])
     if sum(metrics.get("staleness", [])):
-        facts["staleness"] = ", ".join(f"{steps}: {count:,}" for steps, count in enumerate(metrics["staleness"]) if count)
+        facts["staleness"] = histogram(metrics["staleness"], metrics.get("staleness_most", 0))
+    if stale := staleness_line(metrics):
+        facts[""] = stale
     events = list(run.events())
     facts["events"] = ", ".join(f"{count:,} {kind}" for kind, count in Counter(event.type for event in events).most_common())
     for name, value in facts.items():
         typer.echo(f"{name:<18}{value}")
+    print_servers(metrics)
     for sentence in _noteworthy(events):
         typer.echo(f"  {sentence}")
     print_samples(events)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from aimass.cli.exchange import print_servers, staleness_line
 from aimass.cli.interrupts import StopInOrder
 from aimass.cli.options import AsJson, Missing, Schema, Target
 from aimass.cli.output import figures, print_json
@@ -187,6 +188,9 @@ def _report(run: Run, dataset: Dataset | None, out: Path | None, plot: Path | No
         typer.echo(f"validation  {figures(metrics['validation'])}  (best: {figures(in_epoch)}, in epoch {best.get('epoch')})")
     if test:
         typer.echo(f"test        {figures(test)}")
+    if stale := staleness_line(metrics):
+        typer.echo(f"staleness   {stale}")
+    print_servers(metrics)
     if drawn:
         typer.echo(f"curve       {drawn}")
     typer.echo(f"model       {saved}")

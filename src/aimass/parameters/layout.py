@@ -3,6 +3,7 @@
 words   int64: the control words, then a record per lease cell, per worker slot and per shard
 p       float32 (num_parameters,), then each optimizer state in the same shape; as many times as there are replicas
 slots   float32 (num_slots, num_parameters + num_extras): the gradient of each worker, and what travels with it
+pulled  float32 (num_slots, num_parameters), where delays are compensated: the parameters at which each worker computes
 undo    float32 (num_slots, 1 + num_states, chunk): the chunk of p and states that a slot is changing
 buffers float32 (num_slots, num_buffers): running statistics of each worker's module
 notes   bytes (num_slots, note_bytes): what each worker tells the others of itself
@@ -16,6 +17,7 @@ from functools import cached_property
 
 _ALIGNMENT = 4096
 _LINE_WORDS = 16  # two cache lines, so that neighbours do not share one
+_CUTS = (1024, 16)  # where servers may meet, in parameters: on a page, or at least on a CPU register
 
 # The control words.
 STOP, NEXT_LEASE, LEASE_LIMIT, NUM_LEASES, RATE_FACTOR, INCARNATION, GENERATION = range(7)
@@ -34,11 +36,17 @@ SLOT_STALENESS = 8
 NUM_STALENESS_BINS = 32
 SLOT_FREE = SLOT_STALENESS + NUM_STALENESS_BINS
 SLOT_PART = 64  # eight words for servers that work in rounds
+SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS = range(72, 77)
+"""The sum and the largest of what the last bin of staleness holds; where servers' load is counted, the vectors as long as p that the
+worker sent and fetched; under bounded staleness one more than the largest lead that was admitted, and how long it was held back."""
 SLOT_WORDS = 96
 
 # A shard's words, followed by the last sequence applied of each slot.
 SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS, SHARD_BUSY_NS, SHARD_WAITED_NS = range(8)
 SHARD_APPLIED = 8
+
+# What SLOT_STATE holds: whether others wait for this worker under bounded staleness.
+ABSENT, AT_WORK, WITHOUT_DATA, JOINING = range(4)
 
 LEASE_LOCK = 1 << 40
 
@@ -59,6 +67,8 @@ class Layout:
         num_replicas: how many times p and its states are there.
         num_extras: numbers behind each gradient, for what is added up with it.
         note_bytes: what a worker may tell the others of itself.
+        num_servers: cut p into so many shards of about the same size, whatever `shard_size`; 0 goes by `shard_size`.
+        keeps_pulled: whether the parameters that a worker pulled lie in the block too.
     """
 
     num_parameters: int
@@ -72,16 +82,32 @@ class Layout:
     num_replicas: int = 1
     num_extras: int = 0
     note_bytes: int = 0
+    num_servers: int = 0
+    keeps_pulled: bool = False
 
     @property
     def num_shards(self) -> int:
         """How many shards p is cut into: at least one."""
-        return max(1, -(-self.num_parameters // self.shard_size))
+        return self.num_servers or max(1, -(-self.num_parameters // self.shard_size))
 
     def shard(self, index: int) -> tuple[int, int]:
-        """Where a shard starts and stops in p."""
+        """Where a shard starts and stops in p.
+
+        >>> layout = Layout(num_parameters=100, groups=((0, 100),), num_servers=3)
+        >>> [layout.shard(index) for index in range(3)]
+        [(0, 32), (32, 64), (64, 100)]
+        """
+        if self.num_servers:
+            return self._cut(index), self._cut(index + 1)
         start = index * self.shard_size
         return start, min(start + self.shard_size, self.num_parameters)
+
+    def _cut(self, index: int) -> int:
+        """Where server `index` starts. The cuts are aligned where each server then still has something."""
+        if index == self.num_servers:
+            return self.num_parameters
+        cut, fair = self.num_parameters * index // self.num_servers, self.num_parameters // self.num_servers
+        return next((cut - cut % step for step in _CUTS if fair >= 2 * step), cut)
 
     def chunks(self, shard: int) -> Iterator[tuple[int, int, int]]:
         """Each chunk of a shard: start and stop in p, and the index of its parameter group."""
@@ -134,9 +160,13 @@ class Layout:
         """The byte at which a slot's gradient starts."""
         return self.vector_offset(0, self.num_replicas) + slot * _aligned(4 * (self.num_parameters + self.num_extras))
 
+    def pulled_offset(self, slot: int) -> int:
+        """The byte at which the parameters that a slot's worker pulled start."""
+        return self.gradient_offset(self.num_slots + (slot if self.keeps_pulled else 0))
+
     def undo_offset(self, slot: int, row: int) -> int:
         """The byte at which a slot's saved chunk of p (row 0) or of a state (1, 2, ...) starts."""
-        return self.gradient_offset(self.num_slots) + (slot * (1 + len(self.states)) + row) * self._undo_row_bytes
+        return self.pulled_offset(self.num_slots) + (slot * (1 + len(self.states)) + row) * self._undo_row_bytes
 
     def buffers_offset(self, slot: int) -> int:
         """The byte at which a slot's float buffers start."""

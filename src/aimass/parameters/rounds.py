@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, sqrt
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,7 @@ from aimass.parameters.layout import (
     SLOT_PART,
     SLOT_REFUSED,
     SLOT_STALENESS,
+    SLOT_VECTORS,
 )
 from aimass.parameters.shared_memory import SharedMemoryServer
 
@@ -161,6 +163,8 @@ class RoundServer(SharedMemoryServer):
             self.words[slot + SLOT_STALENESS] += part.num_batches  # nobody is ever behind
         else:
             self.words[slot + SLOT_REFUSED] += 1
+        if self._counts_load:
+            self.words[slot + SLOT_VECTORS] += 1
         self.complete()
         return Pushed.APPLIED if finite else Pushed.NOT_FINITE
 
@@ -195,12 +199,16 @@ class RoundServer(SharedMemoryServer):
         for shard in self.shards[acting % num_shards :] + self.shards[: acting % num_shards] if now.shares else ():
             if self._has(shard, now):
                 continue
+            asked_ns = perf_counter_ns() if self._counts_load else 0
             if wait:
                 self.locks.acquire(shard.index)
             elif not self.locks.try_acquire(shard.index):
                 continue
+            entered_ns = perf_counter_ns() if self._counts_load else 0
             if self.round_id == now.id:
                 self._bring_on(shard, now, acting)
+            if self._counts_load:
+                self._note_load(shard, asked_ns, entered_ns)
             self.locks.release(shard.index)
             moved = True
         return self._commit_round(now) or moved

@@ -22,7 +22,9 @@ class Chunk:
 
     p: Tensor
     gradients: list[Tensor]  # one a slot
-    states: list[Tensor]
+    pulled: list[Tensor]  # one a slot, where the layout keeps what workers pulled
+    states: list[Tensor]  # the optimizer's
+    others: list[Tensor]  # those that are not the optimizer's
     undo: list[list[tuple[np.ndarray, np.ndarray]]]  # for each slot: (saved copy, the chunk itself) of p and of each state
     weight_decay: float
 
@@ -47,7 +49,12 @@ def vector(memory: SharedMemory, offset_bytes: int, length: int) -> Tensor:
 
 
 def cut_into_shards(
-    memory: SharedMemory, layout: Layout, vectors: Sequence[Tensor], gradients: Sequence[Tensor], weight_decay: Sequence[float]
+    memory: SharedMemory,
+    layout: Layout,
+    vectors: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    weight_decay: Sequence[float],
+    num_others: int = 0,
 ) -> list[Shard]:
     """Every shard of p.
 
@@ -57,24 +64,39 @@ def cut_into_shards(
         vectors: p and each state. Shape (num_parameters,) each.
         gradients: of each slot, alike.
         weight_decay: for each parameter group.
+        num_others: how many of the last states are not the optimizer's.
     """
+    pulled = [vector(memory, layout.pulled_offset(i), layout.num_parameters) for i in range(layout.num_slots if layout.keeps_pulled else 0)]
+    states = len(vectors) - num_others
+    whole = Chunk(
+        p=vectors[0],
+        gradients=list(gradients),
+        pulled=pulled,
+        states=list(vectors[1:states]),
+        others=list(vectors[states:]),
+        undo=[],
+        weight_decay=0.0,
+    )
     p = vectors[0].numpy()
     shards = []
     for index in range(layout.num_shards):
         start, stop = layout.shard(index)
-        chunks = [_chunk(memory, layout, vectors, gradients, low, high, weight_decay[group]) for low, high, group in layout.chunks(index)]
+        chunks = [_chunk(memory, layout, whole, low, high, weight_decay[group]) for low, high, group in layout.chunks(index)]
         shards.append(Shard(index=index, words=layout.shard_words(index), chunks=chunks, p=p[start:stop], start=start, stop=stop))
     return shards
 
 
-def _chunk(
-    memory: SharedMemory, layout: Layout, vectors: Sequence[Tensor], gradients: Sequence[Tensor], low: int, high: int, weight_decay: float
-) -> Chunk:
-    rows = [values[low:high].numpy() for values in vectors]
+def _chunk(memory: SharedMemory, layout: Layout, whole: Chunk, low: int, high: int, weight_decay: float) -> Chunk:
+    def cut(vectors: list[Tensor]) -> list[Tensor]:
+        return [values[low:high] for values in vectors]
+
+    rows = [values.numpy() for values in cut([whole.p, *whole.states, *whole.others])]
     return Chunk(
-        p=vectors[0][low:high],
-        gradients=[gradient[low:high] for gradient in gradients],
-        states=[state[low:high] for state in vectors[1:]],
+        p=whole.p[low:high],
+        gradients=cut(whole.gradients),
+        pulled=cut(whole.pulled),
+        states=cut(whole.states),
+        others=cut(whole.others),
         undo=[
             [(vector(memory, layout.undo_offset(slot, i), high - low).numpy(), row) for i, row in enumerate(rows)]
             for slot in range(layout.num_slots)

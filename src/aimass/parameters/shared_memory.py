@@ -6,7 +6,8 @@ A push is whole or undone, whenever a process is killed:
 2. Under the first shard's lock the lease is checked and the slot's intent is set. From here on the push counts: whoever finds
    it interrupted finishes it.
 3. Each shard, in order, under its lock: name the owner; chunk by chunk, save the chunk, mark it (an odd progress), change it,
-   mark it done (an even progress); then write the clock and the owner's sequence, and clear the owner.
+   mark it done (an even progress); then write the clock and the owner's sequence, and clear the owner. What the change depends
+   on beside the gradient lies in the block too: the push's staleness, and where delays are compensated what its worker pulled.
 4. The lease cell learns that the batch is committed, and the intent is cleared.
 
 The kernel frees the lock of a killed holder. The next one to take it sees an owner, puts the marked chunk back and finishes
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +29,7 @@ import torch
 from aimass.core.memory import SharedMemory
 from aimass.parameters.base import ParameterServer, Pushed, Snapshot, Ticket
 from aimass.parameters.layout import (
+    ABSENT,
     CELL_WORDS,
     LEASE_COMMITTED,
     LEASE_EPOCH,
@@ -38,18 +41,26 @@ from aimass.parameters.layout import (
     NUM_STALENESS_BINS,
     RATE_FACTOR,
     SHARD_APPLIED,
+    SHARD_BUSY_NS,
     SHARD_CLOCK,
     SHARD_NEXT_CLOCK,
     SHARD_OWNER,
     SHARD_PROGRESS,
     SHARD_REPAIRS,
     SHARD_SEQUENCE,
+    SHARD_WAITED_NS,
     SLOT_CELL,
+    SLOT_CLOCK,
     SLOT_COMMITS,
     SLOT_INTENT,
     SLOT_REFUSED,
     SLOT_SEQUENCE,
+    SLOT_STALE_MOST,
+    SLOT_STALE_SUM,
     SLOT_STALENESS,
+    SLOT_STATE,
+    SLOT_TAU,
+    SLOT_VECTORS,
     Layout,
 )
 from aimass.parameters.locks import ByteLocks
@@ -59,6 +70,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aimass.optim.update import Update
+    from aimass.parameters.compensation import Compensation
 
 _NO_CELL = -1
 
@@ -74,6 +86,9 @@ class SharedMemoryServer(ParameterServer):
         weight_decay: for each parameter group of the layout.
         slot: which worker this process is; None for one that only watches.
         atomic: save each chunk before it is changed. Without it a killed worker may leave one chunk torn.
+        scale_steps: divide the learning rate of a push by 1 + τ, where τ is its staleness.
+        compensation: corrects a stale gradient for the steps that p took meanwhile. The layout keeps what workers pulled, and has
+            the compensation's states behind the update's.
     """
 
     def __init__(
@@ -86,8 +101,11 @@ class SharedMemoryServer(ParameterServer):
         slot: int | None = None,
         *,
         atomic: bool = True,
+        scale_steps: bool = False,
+        compensation: Compensation | None = None,
     ) -> None:
         self.memory, self.layout, self.update, self.rate, self.slot, self.atomic = memory, layout, update, rate, slot, atomic
+        self.scale_steps, self.compensation = scale_steps, compensation if layout.keeps_pulled else None
         self.locks = ByteLocks(memory.descriptor)
         self.words = memory.view[: 8 * layout.num_words].cast("q")
         self.reals = memory.view[: 8 * layout.num_words].cast("d")
@@ -95,7 +113,14 @@ class SharedMemoryServer(ParameterServer):
         self.states = [vector(memory, layout.vector_offset(1 + i), layout.num_parameters) for i in range(len(layout.states))]
         self.gradients = [vector(memory, layout.gradient_offset(i), layout.num_parameters) for i in range(layout.num_slots)]
         decay = list(weight_decay or [0.0] * len(layout.groups))
-        self.shards = cut_into_shards(memory, layout, [self.p, *self.states], self.gradients, decay)
+        others = len(layout.states) - len(update.states)
+        self.shards = cut_into_shards(memory, layout, [self.p, *self.states], self.gradients, decay, others)
+        self.pulled: Tensor | None = None
+        """Where this worker's parameters lie for others to see, if they do: what is pulled into it needs no copy. (num_parameters,)"""
+        if self.compensation is not None and slot is not None:
+            self.pulled = vector(memory, layout.pulled_offset(slot), layout.num_parameters)
+        self._counts_load = bool(layout.num_servers)
+        self._notes_pulls = slot is not None and (self._counts_load or self.pulled is not None)
         self.ticket: Ticket | None = None
         self._slots = [layout.slot(i) for i in range(layout.num_slots)]
         self._target: tuple[int, list[np.ndarray]] = (-1, [])  # where `pull` copied to last: its address, and its part of each shard
@@ -149,6 +174,8 @@ class SharedMemoryServer(ParameterServer):
                 clock = words[shard.words + SHARD_CLOCK]
             np.copyto(part, shard.p)
             locks.release(shard.index)
+        if self._notes_pulls:
+            self._note_pull(out)
         return clock
 
     def push(self, gradient: Tensor, clock: int, ticket: Ticket | None = None) -> Pushed:
@@ -160,25 +187,46 @@ class SharedMemoryServer(ParameterServer):
             np.copyto(own.numpy(), gradient.numpy())
         if not is_finite(own):
             return self._refuse(slot, ticket)
-        locks, first = self.locks, self.shards[0]
+        words, locks, first, counts = self.words, self.locks, self.shards[0], self._counts_load
+        asked_ns = perf_counter_ns() if counts else 0
         locks.acquire(first.index)
-        if self.words[first.words + SHARD_OWNER]:
+        entered_ns = perf_counter_ns() if counts else 0
+        if words[first.words + SHARD_OWNER]:
             self._repair(first)
-        if not self._admit(slot, ticket):
+        staleness = words[first.words + SHARD_CLOCK] - clock
+        if not self._admit(slot, ticket, staleness):
             locks.release(first.index)
             return Pushed.LEASE_LOST
-        staleness = self.words[first.words + SHARD_CLOCK] - clock
         self._apply(first, slot)
+        if counts:
+            self._note_load(first, asked_ns, entered_ns)
         locks.release(first.index)
         for shard in self.shards[1:]:
+            asked_ns = perf_counter_ns() if counts else 0
             locks.acquire(shard.index)
-            if self.words[shard.words + SHARD_OWNER]:
+            entered_ns = perf_counter_ns() if counts else 0
+            if words[shard.words + SHARD_OWNER]:
                 self._repair(shard)
             self._apply(shard, slot)
+            if counts:
+                self._note_load(shard, asked_ns, entered_ns)
             locks.release(shard.index)
         self._commit(slot)
         self._count(slot, staleness)
+        if counts:
+            words[self._slots[slot] + SLOT_VECTORS] += 1
         return Pushed.APPLIED
+
+    def _note_pull(self, out: Tensor) -> None:
+        assert self.slot is not None, "only workers' pulls are noted"
+        if self.pulled is not None and self.pulled.data_ptr() != out.data_ptr():
+            self.pulled.copy_(out)
+        if self._counts_load:
+            self.words[self._slots[self.slot] + SLOT_VECTORS] += 1
+
+    def _note_load(self, shard: Shard, asked_ns: int, entered_ns: int) -> None:
+        self.words[shard.words + SHARD_WAITED_NS] += entered_ns - asked_ns
+        self.words[shard.words + SHARD_BUSY_NS] += perf_counter_ns() - entered_ns
 
     def wait(self, clock: int, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
@@ -190,7 +238,7 @@ class SharedMemoryServer(ParameterServer):
 
     # ------------------------------------------------------------------------------------------- the steps of a push
 
-    def _admit(self, slot: int, ticket: Ticket | None) -> bool:
+    def _admit(self, slot: int, ticket: Ticket | None, staleness: int) -> bool:
         """Step 2, under the first shard's lock."""
         words, at = self.words, self._slots[slot]
         if ticket is None:
@@ -201,6 +249,7 @@ class SharedMemoryServer(ParameterServer):
                 return False
             words[at + SLOT_CELL] = ticket.cell
             words[at + SLOT_COMMITS] = ticket.committed
+        words[at + SLOT_TAU] = staleness
         words[at + SLOT_SEQUENCE] += 1
         words[at + SLOT_INTENT] = 1
         return True
@@ -218,13 +267,19 @@ class SharedMemoryServer(ParameterServer):
         words, at, update, atomic = self.words, shard.words, self.update, self.atomic
         step = words[at + SHARD_NEXT_CLOCK]
         rate = self.rate(step - 1) * self.reals[RATE_FACTOR]
+        if self.scale_steps:
+            rate /= 1 + words[self._slots[slot] + SLOT_TAU]
+        compensation = self.compensation
         progress = 2 * first_chunk
         for chunk in shard.chunks[first_chunk:] if first_chunk else shard.chunks:
             if atomic:
                 for saved, row in chunk.undo[slot]:
                     np.copyto(saved, row)
             words[at + SHARD_PROGRESS] = progress + 1
-            update.apply(chunk.p, chunk.gradients[slot], chunk.states, step, rate, chunk.weight_decay)
+            gradient = chunk.gradients[slot]
+            if compensation is not None:
+                gradient = compensation.apply(gradient, chunk.p, chunk.pulled[slot], chunk.others)
+            update.apply(chunk.p, gradient, chunk.states, step, rate, chunk.weight_decay)
             progress += 2
             words[at + SHARD_PROGRESS] = progress
         words[at + SHARD_APPLIED + slot] = words[at + SHARD_SEQUENCE]
@@ -252,7 +307,12 @@ class SharedMemoryServer(ParameterServer):
 
     def _count(self, slot: int, staleness: int) -> None:
         words, at = self.words, self._slots[slot]
-        words[at + SLOT_STALENESS + (staleness if staleness < NUM_STALENESS_BINS else NUM_STALENESS_BINS - 1)] += 1
+        if staleness < NUM_STALENESS_BINS - 1:
+            words[at + SLOT_STALENESS + staleness] += 1
+            return
+        words[at + SLOT_STALENESS + NUM_STALENESS_BINS - 1] += 1
+        words[at + SLOT_STALE_SUM] += staleness
+        words[at + SLOT_STALE_MOST] = max(words[at + SLOT_STALE_MOST], staleness)
 
     # ----------------------------------------------------------------------------------------------------- recovery
 
@@ -326,15 +386,30 @@ class SharedMemoryServer(ParameterServer):
                 state.copy_(snapshot.states[name])
         for shard in self.shards:
             self.words[shard.words + SHARD_CLOCK] = snapshot.clock
+            self.words[shard.words + SHARD_OWNER] = 0
+            for slot, at in enumerate(self._slots):
+                self.words[shard.words + SHARD_APPLIED + slot] = self.words[at + SLOT_SEQUENCE]
+        for at in self._slots:
+            self.words[at + SLOT_INTENT] = self.words[at + SLOT_CLOCK] = 0
+            self.words[at + SLOT_STATE] = ABSENT
+        self._restore_cells(snapshot)
+
+    def _restore_cells(self, snapshot: Snapshot) -> None:
+        """Open the leases that were open then, and no others. Epochs only rise, so that nothing from before is admitted."""
+        words, layout = self.words, self.layout
         open_cells = snapshot.open_cells
         assert len(open_cells) <= self.layout.num_cells, "the layout was made for this snapshot"
-        for index, cell in enumerate(open_cells):
-            for word, value in enumerate(cell):
-                self.words[self.layout.cell(index) + word] = value
-        for index in range(len(open_cells), self.layout.num_cells):  # leases that were taken after the snapshot
-            self.words[self.layout.cell(index) + LEASE_NUMBER] = NOBODY
-            self.words[self.layout.cell(index) + LEASE_OWNER] = NOBODY
-        self.words[NEXT_LEASE] = snapshot.next_lease
+        for index in range(layout.num_cells):
+            at = layout.cell(index)
+            epoch = words[at + LEASE_EPOCH] + 1
+            if index < len(open_cells):
+                for word, value in enumerate(open_cells[index]):
+                    words[at + word] = value
+                epoch = max(epoch, words[at + LEASE_EPOCH])
+            else:
+                words[at + LEASE_NUMBER] = words[at + LEASE_OWNER] = NOBODY
+            words[at + LEASE_EPOCH] = epoch
+        words[NEXT_LEASE] = snapshot.next_lease
 
     # -------------------------------------------------------------------------------------------------------- views
 

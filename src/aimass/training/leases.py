@@ -27,6 +27,7 @@ from aimass.parameters.layout import (
     NOBODY,
     NUM_LEASES,
 )
+from aimass.parameters.pace import mark_absent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -198,6 +199,7 @@ class LeaseTable:
 
     def release(self, slot: int) -> list[Released]:
         """Take every lease from a worker that is gone. Its unfinished push must have been recovered before."""
+        mark_absent(self.server, slot)
         with self.server.locks.held(LEASE_LOCK):
             return self._release([at for at in self._cells if self.words[at + LEASE_OWNER] == slot])
 
@@ -288,6 +290,8 @@ class LeaseTable:
     def _release(self, cells: list[int]) -> list[Released]:
         released = []
         for at in cells:
+            if self.words[at + LEASE_OWNER] != NOBODY:
+                mark_absent(self.server, self.words[at + LEASE_OWNER])
             number, committed = self.words[at + LEASE_NUMBER], self.words[at + LEASE_COMMITTED]
             if committed >= self.plan.num_batches(number):
                 self._empty(at)

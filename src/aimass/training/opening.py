@@ -180,17 +180,17 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
 
     Raises:
         StorageError: it does not fit into memory.
+        UsageError: it cannot be cut as asked for.
     """
     manifest, num_slots = learner.manifest, max(1, config.workers)
     update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
     layout = Layout(
         num_parameters=manifest.num_parameters,
         groups=tuple((group.start, group.stop) for group in manifest.groups),
-        states=tuple(update.states),
+        **layout_options(config, update, manifest.num_parameters),
         num_slots=num_slots,
         num_cells=2 * num_slots + 2 + num_open_leases,
         num_buffers=len(learner.float_buffers()),
-        **layout_options(config),
     )
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)

@@ -11,6 +11,8 @@ import torch
 
 from aimass.core.errors import UsageError
 from aimass.models.devices import find_devices
+from aimass.parameters.compensation import Compensation, build_compensation
+from aimass.parameters.pace import Pace
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
@@ -20,6 +22,7 @@ from aimass.training.replica_table import ReplicaTable
 from aimass.training.round_table import RoundTable
 
 if TYPE_CHECKING:
+    from aimass.optim.update import Update
     from aimass.training.config import TrainConfig
 
 
@@ -72,16 +75,48 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         "slot": slot,
         "atomic": config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),
     }
+    if getattr(config.strategy, "scale_steps", False):
+        options["scale_steps"] = True
+    if compensation := _compensation_of(config):
+        options["compensation"] = compensation
     if plane_of(config).replicates:
         options["backend"] = _backend(config)
     return options
 
 
-def layout_options(config: TrainConfig) -> dict[str, Any]:
-    """How a run's settings shape its block."""
-    if not plane_of(config).replicates:
-        return {}
-    return {"num_replicas": max(1, config.workers), "num_extras": NUM_EXTRAS, "note_bytes": NOTE_BYTES if config.workers > 1 else 0}
+def layout_options(config: TrainConfig, update: Update, num_parameters: int) -> dict[str, Any]:
+    """How a run's settings shape its block: the state vectors, how p is cut, and how often it is there.
+
+    Raises:
+        UsageError: there are more servers than parameters.
+    """
+    servers = getattr(config.strategy, "servers", None) or 0
+    if servers > num_parameters:
+        raise UsageError(f"strategy.servers={servers}: the model has {num_parameters} parameters; give at most so many servers")
+    compensation = _compensation_of(config)
+    options = {
+        "states": (*update.states, *(compensation.states if compensation else ())),
+        "num_servers": servers,
+        "keeps_pulled": compensation is not None,
+    }
+    if plane_of(config).replicates:
+        options |= {"num_replicas": max(1, config.workers), "num_extras": NUM_EXTRAS, "note_bytes": NOTE_BYTES if config.workers > 1 else 0}
+    return options
+
+
+def pace_of(config: TrainConfig, server: SharedMemoryServer, slot: int) -> Pace | None:
+    """What holds a worker back that runs too far ahead of the others; None where nothing does."""
+    bound = getattr(config.strategy, "staleness", None)
+    if bound is None or config.strategy.plane != "arrival" or server.layout.num_slots == 1:
+        return None
+    return Pace(server, slot, bound)
+
+
+def _compensation_of(config: TrainConfig) -> Compensation | None:
+    """A single worker's gradients are never stale, and need none."""
+    if config.workers < 2:
+        return None
+    return build_compensation(getattr(config.strategy, "compensation", None), getattr(config.strategy, "compensation_strength", None))
 
 
 def _backend(config: TrainConfig) -> str:

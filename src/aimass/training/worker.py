@@ -30,7 +30,7 @@ from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases import Lease, LeasePlan, LeaseTable
-from aimass.training.planes import plane_of, server_options
+from aimass.training.planes import Plane, pace_of, plane_of, server_options
 from aimass.training.rows import Place, TrainingRows, slice_batch
 from aimass.training.strategy import build_strategy
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from aimass.cluster.base import Context
     from aimass.data.batch import Batch
+    from aimass.parameters.pace import Pace
     from aimass.training.config import TrainConfig
     from aimass.training.shaping import Shape
 
@@ -81,6 +82,7 @@ class Worker:
         clips_batches: whether `gradient` clips each batch's gradient.
         seed: decides the random numbers of each lease, whoever has it; None leaves them to the worker.
         binds: whether the module's gradients go wherever the server wants the lease's.
+        pace: what holds it back where it runs too far ahead of the others; None where nothing does.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Worker:
         self.after_step: Callable[[], None] | None = None
         self.when_idle: Callable[[], None] = leases.pause
         self.when_leased: Callable[[], None] | None = None
+        self.pace: Pace | None = None
 
     @property
     def leases(self) -> LeaseTable:
@@ -126,7 +129,7 @@ class Worker:
     def batches(self) -> Iterator[Batch]:
         """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
         for lease in self._claimed():
-            yield from self._batches_of(lease)
+            yield from self._batches_of(lease) if self.pace is None else self._paced(lease, self._batches_of(lease))
 
     def parts(self, most: int | None = None, time_s: float | None = None) -> Iterator[Iterator[Batch]]:
         """The same batches in groups, each of which is to be pushed as one. A lease's end ends a group.
@@ -137,8 +140,17 @@ class Worker:
         """
         for lease in self._claimed():
             batches = self._batches_of(lease)
-            for first in batches:
+            for first in batches if self.pace is None else self._paced(lease, batches):
                 yield _group(first, batches, most, time_s)
+
+    def _paced(self, lease: Lease, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches with which an exchange begins, each once it may. What they are asked for in between ends one."""
+        assert self.pace is not None, "something holds this worker back"
+        for batch in batches:
+            if not self.pace.begin(lambda: self._keeps(lease)):
+                return
+            yield batch
+            self.pace.end()
 
     def _claimed(self) -> Iterator[Lease]:
         while not self.must_leave:
@@ -153,6 +165,8 @@ class Worker:
             elif self._leases.is_done:
                 return
             else:
+                if self.pace is not None:
+                    self.pace.rest()
                 self.when_idle()
 
     @property
@@ -252,6 +266,13 @@ class Worker:
                 return
             leases.renew(lease.cell)
 
+    def _keeps(self, lease: Lease) -> bool:
+        """Whether a lease whose worker is held back is still its own, and wanted. Its deadline is put off."""
+        if self.must_leave or not self._leases.holds(lease):
+            return False
+        self._leases.renew(lease.cell)
+        return True
+
     def _publish_buffers(self) -> None:
         if self.server.layout.num_buffers:
             self.server.buffers(self.slot).copy_(self.learner.float_buffers())
@@ -286,6 +307,15 @@ def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemorySe
     return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, update, rate, **options)
 
 
+def _parameters_for(plane: Plane, server: SharedMemoryServer, learner: Learner) -> Tensor:
+    """Where a worker computes: on p itself, where nobody else changes it meanwhile; on what others shall see; or on a copy."""
+    if plane.shares_p or server.layout.num_slots == 1:
+        return server.p
+    if server.layout.keeps_pulled and server.pulled is not None:
+        return server.pulled
+    return learner.parameters
+
+
 def main(context: Context) -> None:
     """What a worker process runs."""
     orders: Orders = context.payload
@@ -299,9 +329,8 @@ def main(context: Context) -> None:
     server = _attach(orders, learner, context.descriptors[0])
     plane = plane_of(config)
     if not config.strategy.sends_deltas:
-        needs_no_copy = plane.shares_p or orders.layout.num_slots == 1  # nobody else changes p while it computes
         gradient = learner.gradient_vector if plane.in_rounds else server.gradient  # in rounds it may not write to a slot before it has one
-        learner.bind(server.p if needs_no_copy else learner.parameters, gradient, copy_module=False)
+        learner.bind(_parameters_for(plane, server, learner), gradient, copy_module=False)
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:
@@ -318,8 +347,11 @@ def main(context: Context) -> None:
     )
     worker.seed = config.seed if plane.in_rounds else None
     worker.binds = plane.in_rounds and not config.strategy.sends_deltas
+    worker.pace = pace_of(config, server, orders.slot)
     worker.when_leased = lambda: _tell(context.connection, learner)
     build_strategy(config.strategy).work(worker)
+    if worker.pace is not None:
+        worker.pace.rest()
 
 
 def _tell(connection: Connection, learner: Learner) -> None:

@@ -1,0 +1,45 @@
+"""How stale the gradients of a run were and what its servers had to do, as commands show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aimass.cli.output import print_table
+
+
+def staleness_line(metrics: Mapping[str, Any]) -> str | None:
+    """How stale gradients were; None where none could be.
+
+    >>> staleness_line({"staleness": [6, 3, 1], "staleness_mean": 0.5, "staleness_most": 2, "largest_lead": 3, "held_back_s": 1.5})
+    '0.50 on average, 2 at most; leads of up to 3 steps, workers held back for 1.5 s'
+    """
+    if not metrics.get("staleness_most") and metrics.get("largest_lead") is None:
+        return None
+    line = f"{metrics['staleness_mean'] or 0:.2f} on average, {metrics['staleness_most']:,} at most"
+    if (lead := metrics.get("largest_lead")) is not None:
+        line += f"; leads of up to {lead:,} step{'s' * (lead != 1)}, workers held back for {metrics['held_back_s']:.1f} s"
+    return line
+
+
+def histogram(counts: list[int], most: int) -> str:
+    """How many pushes were how stale. The last bin holds all that were staler.
+
+    >>> histogram([6, 3, 0, 1], most=3)
+    '0: 6, 1: 3, 3: 1'
+    """
+    last = len(counts) - 1
+    bins = [(f"{n} and more" if n == last < most else f"{n}", count) for n, count in enumerate(counts) if count]
+    return ", ".join(f"{name}: {count:,}" for name, count in bins)
+
+
+def print_servers(metrics: Mapping[str, Any]) -> None:
+    """A table of each server's load, where a number of servers was asked for."""
+    servers = metrics.get("servers") or []
+    if servers:
+        header = ("server", "parameters", "steps", "MB moved", "busy s", "waited for s")
+        rows = [
+            (n, f"{s['parameters']:,}", f"{s['steps']:,}", f"{s['bytes'] / 1e6:,.1f}", f"{s['busy_s']:.3f}", f"{s['waited_s']:.3f}")
+            for n, s in enumerate(servers)
+        ]
+        print_table(header, rows, right=header)

@@ -40,7 +40,7 @@ NUM_COLUMNS = 64
 BATCH_SIZE = 8
 _ROWS = 32_000
 _BYTES_PER_PARAMETER = 12  # p, and Adam's two states
-_STEPS_BEFORE = 8
+_STEPS_BEFORE = 4
 _MINUTE_S = 60.0
 _WARM_STEPS = 3
 _POLL_S = 0.002
@@ -371,7 +371,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("stall", "run"), help="only one of the two")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    hidden, rounds = ((1024,) * 7, 2) if options.quick else ((4096,) * 7, 5)
+    hidden, rounds = ((1024,) * 7, 2) if options.quick else ((4096,) * 7, 3)
     stretch_s, pairs, all_workers = (3.0, 2, _WORKERS[:1]) if options.quick else (15.0, 5, _WORKERS)
     num_parameters = sum(a * b + b for a, b in zip((NUM_COLUMNS, *hidden), (*hidden, 1), strict=True))
     needed = 4 * _BYTES_PER_PARAMETER * num_parameters

@@ -149,7 +149,7 @@ class Exchange:
             server.count(len(part.batches))
         if part.batches:
             worker.report(loss=found.loss / found.weight, rows=found.num_rows, batches=len(part.batches))
-        if part.done // self._table.plan.batches_per_lease > before // self._table.plan.batches_per_lease:
+        if self._table.leases_begun(part.done) > self._table.leases_begun(before):
             worker.tell()
 
 

@@ -35,7 +35,7 @@ class Plane:
         leases: says who trains on what.
         shares_p: whether workers compute on the server's own p, because nobody changes it meanwhile; otherwise each has a copy.
         in_rounds: whether all exchange at once. A lease is then what one worker does between two exchanges; whoever does it draws the
-            same random numbers; and at an epoch's end all wait until p is copied.
+            same random numbers.
         replicates: whether each worker has p and the states to itself.
     """
 
@@ -44,6 +44,11 @@ class Plane:
     shares_p: bool = False
     in_rounds: bool = False
     replicates: bool = False
+
+    @property
+    def waits_at_epochs(self) -> bool:
+        """Whether all wait at an epoch's end until p is copied, so that what is evaluated does not depend on chance."""
+        return self.in_rounds or self.replicates
 
 
 def plane_of(config: TrainConfig) -> Plane:

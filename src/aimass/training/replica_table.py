@@ -104,6 +104,11 @@ class ReplicaTable(LeaseTable):
         plan = self.plan
         return min(plan.batch_size, plan.num_rows - batch % plan.batches_per_epoch * plan.batch_size)
 
+    def leases_begun(self, done: int) -> int:
+        """How many leases' worth of batches so many make, where each epoch begins a new one: for what is done once a lease."""
+        epoch, index = divmod(done, self.plan.batches_per_epoch)
+        return epoch * self.plan.leases_per_epoch + index // self.plan.batches_per_lease
+
     def _end_of_round(self, done: int) -> int:
         plan, end = self.plan, done + self.server.layout.num_slots * self.accumulate
         if done < self._origin.following:

@@ -260,7 +260,7 @@ class Trainer:
         """Up to which lease workers may go: one process waits for each epoch's evaluation; several run on, but do not end the next
         epoch before it, so that every epoch is evaluated."""
         per_epoch = self.plan.leases_per_epoch
-        ahead = self.config.workers and not plane_of(self.config).in_rounds
+        ahead = self.config.workers and not plane_of(self.config).waits_at_epochs
         return (self._evaluated + 1) * per_epoch + (per_epoch - 1 if ahead else 0)
 
     def _end(self, reason: str, message: str) -> None:
@@ -288,7 +288,7 @@ class Trainer:
         self.health.driver_does(EVALUATING)
         self._pull_model()
         losses, elapsed_s, step, rows = self._losses(), self.rules.elapsed_s, self.leases.committed_batches, self.counters.rows
-        if plane_of(self.config).in_rounds and not self.rules.judges_epochs:
+        if plane_of(self.config).waits_at_epochs and not self.rules.judges_epochs:
             self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation
         event = EpochEnded(
             epoch=epoch,

@@ -87,3 +87,14 @@ def test_it_goes_on_from_another_strategys_checkpoint_and_with_other_workers(dat
 def test_nccl_is_refused_where_workers_have_no_gpu_each(data):
     with pytest.raises(UsageError, match="'nccl' needs a GPU for each of the 2 workers, and they compute on cpu"):
         aimass.train(data, strategy={"name": "allreduce", "backend": "nccl"}, workers=2, device="cpu").wait()
+
+
+def test_what_is_evaluated_and_when_a_run_stops_do_not_depend_on_chance(data):
+    chosen = settings("adam", workers=2, epochs=30, batch_size=20, stop={"patience": 2})
+    first, second = (aimass.train(data, **chosen).wait() for _ in range(2))
+    assert [(epoch["step"], epoch["validation"]) for epoch in first.history()] == [
+        (epoch["step"], epoch["validation"]) for epoch in second.history()
+    ]
+    per_epoch = -(-len(data.train) // 20)
+    assert [epoch["step"] for epoch in first.history()] == [per_epoch * (i + 1) for i in range(len(first.history()))]
+    assert_same(second.model, dict(first.model.module.named_parameters()))

@@ -6,7 +6,7 @@ import stat
 
 import httpx
 import pytest
-from services import running_service
+from services import free_port, running_service
 
 from aimass.client.address import read_login
 
@@ -62,7 +62,7 @@ def test_a_home_elsewhere_is_named_in_the_next_command(start, home, tmp_path):
         (["--port", "70000"], "port=70000"),
         (["--engines", "0"], "engines=0"),
         (["--memory", "much"], "memory='much'"),
-        (["--database-url", "mysql://x"], "mysql"),
+        (["--database-url", "mysql://x", "--port", str(free_port())], "mysql"),
     ],
 )
 def test_a_setting_that_is_off_is_one_line(aimass, arguments, said):

@@ -1,10 +1,15 @@
 """Workers that join, leave and are killed in any order: every batch counts once, and what is counted adds up."""
 
+import os
 import random
+import signal
 
 import pytest
+import torch
 from faults.test_kills import NUM_KILLS, Watched, data, integer_run  # noqa: F401 - fixtures
+from training.plain import assert_same, train_plainly
 
+import aimass
 from aimass.training import trainer
 
 
@@ -29,3 +34,32 @@ def test_every_batch_counts_once_however_workers_join_leave_and_die(data, intege
     total = run.trainer.plan.total_batches
     assert counters["steps"] == total
     assert total - run.kills <= sum(counters["staleness"]) <= total  # a push that another finished is not counted
+
+
+def test_rounds_equal_plain_torch_however_workers_join_leave_and_die(monkeypatch):
+    look, generator = trainer.Trainer._look, random.Random(7)
+
+    def scale_and_kill_now_and_then(run):
+        look(run)
+        if generator.random() < 0.4:
+            run.wishes.ask(generator.randint(1, 3))
+        pids = list(run._supervisor.pids().values())
+        if pids and generator.random() < 0.1:
+            os.kill(generator.choice(pids), signal.SIGKILL)
+
+    monkeypatch.setattr(trainer.Trainer, "_look", scale_and_kill_now_and_then)
+    settings = {
+        "strategy": "parameter_server",
+        "model": {"name": "mlp", "hidden": [16]},
+        "batch_size": 32,
+        "optimizer": "adam",
+        "lr": 0.001,
+    }
+    settings |= {"workers": (1, 3), "epochs": 12}
+    digits = aimass.data.load("digits")
+    run = aimass.train(digits, **settings).wait()
+    told = [envelope.type for envelope in run.events()]
+    print(f"{told.count('worker_lost')} lost, {told.count('worker_left')} left, {told.count('scaled')} times scaled")
+    assert told.count("worker_left") >= 1
+    assert told.count("worker_lost") >= 1
+    assert_same(run.model, train_plainly(digits, settings, lambda parameters: torch.optim.Adam(parameters, lr=0.001), leases_at_once=3))

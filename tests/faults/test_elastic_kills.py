@@ -14,21 +14,23 @@ from aimass.training import trainer
 
 
 @pytest.mark.soak
-def test_every_batch_counts_once_however_workers_join_leave_and_die(data, integer_run, tmp_path, monkeypatch):  # noqa: F811
-    look, generator = trainer.Trainer._look, random.Random(7)
+@pytest.mark.parametrize("strategy", ["async_sgd", {"name": "parameter_server", "staleness": 2}], ids=["async_sgd", "bounded staleness"])
+def test_every_batch_counts_once_however_workers_join_leave_and_die(strategy, data, integer_run, tmp_path, monkeypatch):  # noqa: F811
+    look, generator, seen = trainer.Trainer._look, random.Random(7), set()
 
     def scale_now_and_then(run):
-        look(run)
-        if generator.random() < 0.2:
+        if run.leases.epochs_done not in seen or generator.random() < 0.2:
+            seen.add(run.leases.epochs_done)
             run.wishes.ask(generator.randint(1, 3))
+        look(run)
 
     monkeypatch.setattr(trainer.Trainer, "_look", scale_now_and_then)
-    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 4, epochs=NUM_KILLS // 2, workers=(1, 3))
+    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 4, epochs=NUM_KILLS // 3, workers=(1, 3), strategy=strategy)
     scaled, left, lost = ([event for event in run.events if event.kind == kind] for kind in ("scaled", "worker_left", "worker_lost"))
     print(f"{run.kills} kills, {len(scaled)} times scaled, {len(left)} workers left, {run.repairs} repairs: {run.where}")
     assert run.kills >= NUM_KILLS // 8
     assert len(lost) >= run.kills - run.where["anywhere"]  # a timer may find that its worker has left
-    assert len(left) >= 5
+    assert len(left) >= 2
     run.check()
     counters = run.trainer.summary
     total = run.trainer.plan.total_batches
@@ -37,15 +39,16 @@ def test_every_batch_counts_once_however_workers_join_leave_and_die(data, intege
 
 
 def test_rounds_equal_plain_torch_however_workers_join_leave_and_die(monkeypatch):
-    look, generator = trainer.Trainer._look, random.Random(7)
+    look, generator, seen = trainer.Trainer._look, random.Random(7), set()
 
     def scale_and_kill_now_and_then(run):
-        look(run)
-        if generator.random() < 0.4:
-            run.wishes.ask(generator.randint(1, 3))
+        """In every epoch, whose end waits for this."""
         pids = list(run._supervisor.pids().values())
-        if pids and generator.random() < 0.1:
+        if pids and (run.leases.epochs_done not in seen or generator.random() < 0.1):
+            seen.add(run.leases.epochs_done)
+            run.wishes.ask(generator.randint(1, 3))
             os.kill(generator.choice(pids), signal.SIGKILL)
+        look(run)
 
     monkeypatch.setattr(trainer.Trainer, "_look", scale_and_kill_now_and_then)
     settings = {
@@ -60,6 +63,6 @@ def test_rounds_equal_plain_torch_however_workers_join_leave_and_die(monkeypatch
     run = aimass.train(digits, **settings).wait()
     told = [envelope.type for envelope in run.events()]
     print(f"{told.count('worker_lost')} lost, {told.count('worker_left')} left, {told.count('scaled')} times scaled")
-    assert told.count("worker_left") >= 1
-    assert told.count("worker_lost") >= 1
+    assert told.count("scaled") >= 3
+    assert told.count("worker_lost") >= 3
     assert_same(run.model, train_plainly(digits, settings, lambda parameters: torch.optim.Adam(parameters, lr=0.001), leases_at_once=3))

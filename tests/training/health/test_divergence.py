@@ -63,11 +63,10 @@ def test_noisy_small_batches_of_the_samples_are_no_alarm(data):
     assert run.metrics()["rollbacks"] == 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_that_diverges_goes_back_with_half_the_rate_and_ends_with_every_batch_once(workers):
-    run = aimass.train(
-        "diabetes", model="linear", workers=workers, optimizer="sgd", lr=0.3, batch_size=8, epochs=40, checkpoint={"every": 0.2}
-    ).wait()
+@pytest.mark.parametrize(("strategy", "workers", "lr"), [("single", 0, 0.3), ("async_sgd", 2, 0.3), ("psm", 2, 0.6), ("allreduce", 2, 0.6)])
+def test_a_run_that_diverges_goes_back_with_half_the_rate_and_ends_with_every_batch_once(strategy, workers, lr):
+    settings = {"model": "linear", "optimizer": "sgd", "lr": lr, "batch_size": 8, "epochs": 40, "checkpoint": {"every": 0.2}}
+    run = aimass.train("diabetes", strategy=strategy, workers=workers, **settings).wait()
     metrics = run.metrics()
     went_back = events_of(run, "rolled_back")
     assert 1 <= len(went_back) == len(events_of(run, "diverged")) == metrics["rollbacks"] <= 3
@@ -77,7 +76,7 @@ def test_a_run_that_diverges_goes_back_with_half_the_rate_and_ends_with_every_ba
     assert metrics["steps"] == 40 * 45
     assert sum(metrics["staleness"]) + metrics["gradients_refused"] == metrics["steps"]
     assert [epoch["epoch"] for epoch in run.history()] == list(range(1, 41))
-    assert metrics["train_loss"] < 1
+    assert metrics["train_loss"] < 3
 
 
 def test_it_goes_back_at_most_as_often_as_is_set_and_then_says_why():

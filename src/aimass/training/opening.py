@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from aimass.core.errors import UsageError
 from aimass.models.config import build_module
 from aimass.models.custom import check_module
-from aimass.models.devices import find_device, random_states
+from aimass.models.devices import find_device, find_devices, random_states
 from aimass.models.learner import Learner
 from aimass.models.precision import choose_precision
 from aimass.models.tasks import task_of
@@ -19,7 +20,7 @@ from aimass.optim.update import Add, build_update
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.training.checkpoint import Checkpoint
-from aimass.training.events import PrecisionChosen
+from aimass.training.events import PrecisionChosen, RunStarted
 from aimass.training.leases import LeasePlan
 from aimass.training.planes import layout_options, plane_of, server_options
 from aimass.training.rows import TrainingRows
@@ -36,28 +37,34 @@ if TYPE_CHECKING:
 
 _LEASES_PER_WORKER = 4
 _MOST_BATCHES_PER_LEASE = 32
+_seeding = threading.RLock()  # runs at once in one process share torch's random state
 
 
 def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Module | None) -> Learner:
-    """The run's module, freshly initialised, or a copy of the caller's."""
+    """The run's module, freshly initialised from its seed, or a copy of the caller's."""
     from copy import deepcopy
 
     encoder = data.encoder
     shape = encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes)
-    if module is None:
-        module = build_module(config.model, *shape)
-    else:
-        module = deepcopy(module)
-        check_module(module, *shape)
-    learner = Learner(module, task, device=find_device(config.device))
-    if config.precision != "auto":
-        learner.compute_in(config.precision)
+    with _seeding:
+        torch.manual_seed(config.seed)
+        if module is None:
+            module = build_module(config.model, *shape)
+        else:
+            module = deepcopy(module)
+            check_module(module, *shape)
+        learner = Learner(module, task, device=find_device(config.device))
+        if config.precision != "auto":
+            learner.compute_in(config.precision)
     return learner
 
 
 def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) -> Checkpoint:
-    """The state from which the run began, made anew: nothing has to keep it. The caller has seeded torch as for `open_learner`."""
-    learner, update = open_learner(config, data, task_of(data.encoder), module), build_update(config.optimizer)
+    """The state from which the run began, made anew: nothing has to keep it."""
+    update = build_update(config.optimizer)
+    with _seeding:
+        learner = open_learner(config, data, task_of(data.encoder), module)
+        random = random_states(learner.device)
     return Checkpoint(
         snapshot=Snapshot(
             parameters=learner.parameters,
@@ -65,7 +72,25 @@ def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) ->
         ),
         floats=learner.float_buffers(),
         integers=learner.integer_buffers(),
-        random=random_states(learner.device),
+        random=random,
+    )
+
+
+def describe_start(config: TrainConfig, data: Dataset, learner: Learner, plan: LeasePlan, resumed_at: int | None) -> RunStarted:
+    """What is told of a run as it begins, or goes on from a step."""
+    return RunStarted(
+        data=data.name,
+        rows=len(data.train),
+        parameters=learner.manifest.num_parameters,
+        strategy=config.strategy.name,
+        workers=config.workers,
+        least_workers=config.least_workers,
+        batches_per_epoch=plan.batches_per_epoch,
+        total_steps=plan.total_batches,
+        epochs=config.stop.num_epochs,
+        resumed_at_step=resumed_at,
+        devices=find_devices(config.device, config.workers),
+        precision=config.precision,
     )
 
 

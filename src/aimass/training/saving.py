@@ -132,6 +132,13 @@ class Saver:
             parameters = old.parameters.copy_(learner.parameters)
         self.best = Best(parameters=parameters, floats=learner.float_buffers(), integers=learner.integer_buffers(), epoch=epoch)
 
+    def bring_back_best(self) -> None:
+        """Put the model of the best epoch into the learner, if there was one."""
+        if self.best is not None:
+            self._learner.parameters.copy_(self.best.parameters)
+            self._learner.set_float_buffers(self.best.floats)
+            self._learner.set_integer_buffers(self.best.integers)
+
     def tend(
         self,
         server: SharedMemoryServer,

@@ -52,6 +52,12 @@ class StopRules:
         config = self.config
         return any(rule is not None for rule in (config.target, config.patience, config.tolerance))
 
+    def natural_end(self, steps: int) -> tuple[str, str]:
+        """The reason that ends a run which has done all that it was to do, and a sentence about it."""
+        if steps == self.config.max_steps:
+            return "max_steps", f"all {steps:,} steps are done"
+        return "epochs", f"all {self.config.num_epochs} epochs are done"
+
     def judge(self) -> tuple[str, str] | None:
         """After an epoch was added to `history`: the reason to stop and a sentence about it, or None."""
         return self._target() or self._patience() or self._tolerance()

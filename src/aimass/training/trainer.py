@@ -11,24 +11,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from math import isfinite
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from aimass.core.errors import TrainingError
-from aimass.models.devices import find_device, find_devices, random_states, set_random_states
+from aimass.models.devices import find_device, random_states, set_random_states
 from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.buffers import gather_buffers
 from aimass.training.counters import Counters
+from aimass.training.curve import Curve, validate
 from aimass.training.elastic import Wishes
-from aimass.training.events import EpochEnded, Progress, RunStarted
 from aimass.training.health.fit import loss_of_guessing
 from aimass.training.health.health import ADVICE, Health, RanAway
 from aimass.training.health.operations import EVALUATING, SAVING, TENDING
@@ -41,6 +36,7 @@ from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
 from aimass.training.summary import summarise
 from aimass.training.supervisor import Supervisor
+from aimass.training.threads import threads_for
 from aimass.training.worker import Worker
 
 if TYPE_CHECKING:
@@ -48,13 +44,9 @@ if TYPE_CHECKING:
 
     from aimass.core.events import Event
     from aimass.data.dataset import Dataset
-    from aimass.training.checkpoint import Checkpoint
     from aimass.training.config import TrainConfig
 
 _LOOK_S = 0.05
-_PROGRESS_S = 0.5
-_WORK_FOR_THREADS = 20_000_000
-_seeding = threading.Lock()  # runs at once in one process share torch's random state
 
 
 class Trainer:
@@ -80,7 +72,7 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.config, self.data, self.folder, self.tell = config, data, folder, tell
-        self._module, self._resume, self._shape = module, resume, current_shape()
+        self.module, self._resume, self._shape = module, resume, current_shape()
         self.summary: dict[str, Any] = {"steps": 0}
         self._cancelled = threading.Event()
         self._ended: tuple[str, str] | None = None
@@ -117,9 +109,7 @@ class Trainer:
     def _open(self) -> None:
         config = self.config
         task = task_of(self.data.encoder)
-        with _seeding:
-            torch.manual_seed(config.seed)
-            self.learner = opening.open_learner(config, self.data, task, self._module)
+        self.learner = opening.open_learner(config, self.data, task, self.module)
         self.saver = Saver(config, self.folder / "checkpoints", self.learner, self.tell)
         checkpoint = self.saver.read_newest() if self._resume else None
         state = checkpoint.state if checkpoint else {}
@@ -131,7 +121,7 @@ class Trainer:
         if checkpoint is not None:
             self.saver.restore(checkpoint, self.server)
         work = 0 if config.workers else self.plan.batch_size * self.learner.manifest.num_parameters
-        with _threads_for(work):
+        with threads_for(work):
             self.config, chosen = opening.settle_precision(config, self.learner, self.data, self.plan, state.get("chosen_precision"))
         self._chosen_precision = self.config.precision if config.precision == "auto" else None
         self.leases = plane_of(config).leases(self.server, self.plan, config.lease.timeout)
@@ -148,24 +138,11 @@ class Trainer:
             tell=self.tell,
             before=state.get("health", {}),
         )
+        self.curve = Curve(self.leases, self.counters, self.rules, self.plan.batches_per_epoch, self.tell)
         self.begin_counting()
         self._is_open = True
-        self.tell(
-            RunStarted(
-                data=self.data.name,
-                rows=len(self.data.train),
-                parameters=self.learner.manifest.num_parameters,
-                strategy=config.strategy.name,
-                workers=config.workers,
-                least_workers=config.least_workers,
-                batches_per_epoch=self.plan.batches_per_epoch,
-                total_steps=self.plan.total_batches,
-                epochs=config.stop.num_epochs,
-                resumed_at_step=self.leases.committed_batches if checkpoint else None,
-                devices=find_devices(config.device, config.workers),
-                precision=self.config.precision,
-            )
-        )
+        resumed_at = self.leases.committed_batches if checkpoint else None
+        self.tell(opening.describe_start(self.config, self.data, self.learner, self.plan, resumed_at))
         if chosen is not None:
             self.tell(chosen)
 
@@ -173,15 +150,7 @@ class Trainer:
         """Take the leases and the counters as they are for where training begins, or begins again."""
         self._evaluated = self.leases.epochs_done
         self.leases.open(self._horizon())
-        self._measured = time.monotonic()
-        self._measured_rows = self.counters.rows
-        self._measured_loss = self._epoch_loss = self._losses()
-
-    def first_state(self) -> Checkpoint:
-        """The state from which the run began, made anew."""
-        with _seeding:
-            torch.manual_seed(self.config.seed)
-            return opening.first_state(self.config, self.data, self._module)
+        self.curve.begin()
 
     # ------------------------------------------------------------------------------------------ 2. and 3. start, repeat
 
@@ -214,12 +183,12 @@ class Trainer:
         )
         worker.after_step, worker.when_idle = self._between_steps, self._look
         self._next_look = 0.0
-        with _threads_for(self.plan.batch_size * self.learner.manifest.num_parameters):
+        with threads_for(self.plan.batch_size * self.learner.manifest.num_parameters):
             build_strategy(self.config.strategy).work(worker)
 
     def _open_workers(self) -> None:
         self._rows, places = share(self.data.train.encoded)
-        orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self._module)
+        orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self.module)
         orders.shape = self._shape
         descriptors = [self.server.memory.descriptor, self._rows.descriptor]
         self._supervisor = Supervisor(orders, descriptors, self.server, self.leases, self.folder / "logs", self.tell, self.wishes)
@@ -245,8 +214,8 @@ class Trainer:
             self._end("cancelled", "it was asked to stop")
         elif out := self.rules.out_of_time():
             self._end(*out)
-        if time.monotonic() - self._measured >= _PROGRESS_S:
-            self._measure()
+        if self.curve.is_due:
+            self._tell_progress()
         if self.leases.epochs_done > self._evaluated:
             self._evaluated = self.leases.epochs_done
             self._end_epoch(self._evaluated)
@@ -267,19 +236,8 @@ class Trainer:
         self._ended = self._ended or (reason, message)
         self.server.words[STOP] = 1
 
-    def _measure(self) -> None:
-        now, rows, losses = time.monotonic(), self.counters.rows, self._losses()
-        self.tell(
-            Progress(
-                step=self.leases.committed_batches,
-                epoch=round(self.leases.committed_batches / self.plan.batches_per_epoch, 4),
-                rows=rows,
-                rows_per_s=round((rows - self._measured_rows) / max(now - self._measured, 1e-9), 1),
-                workers=self._supervisor.num_alive if self._supervisor else 1,
-                loss=_mean_between(self._measured_loss, losses),
-            )
-        )
-        self._measured, self._measured_rows, self._measured_loss = now, rows, losses
+    def _tell_progress(self) -> None:
+        self.curve.tell_progress(self._supervisor.num_alive if self._supervisor else 1)
 
     # ---------------------------------------------------------------------------------------------- epochs and saving
 
@@ -287,35 +245,15 @@ class Trainer:
         """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
         self.health.driver_does(EVALUATING)
         self._pull_model()
-        losses, elapsed_s, step, rows = self._losses(), self.rules.elapsed_s, self.leases.committed_batches, self.counters.rows
+        now = self.curve.now()
         if plane_of(self.config).waits_at_epochs and not self.rules.judges_epochs:
             self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation
-        event = EpochEnded(
-            epoch=epoch,
-            step=step,
-            train_loss=_mean_between(self._epoch_loss, losses),
-            validation=self._validate(),
-            rows_per_s=round(rows / max(elapsed_s, 1e-9), 1),
-            elapsed_s=round(elapsed_s, 4),
-        )
-        entry = {**asdict(event), "is_best": self.rules.is_best(asdict(event))}
-        self.rules.history.append(entry)
-        self._epoch_loss = losses
-        self.tell(EpochEnded(**entry))
+        entry = self.curve.end_epoch(epoch, now, validate(self.learner, self.data))
         if entry["is_best"]:
             self.saver.note_best(entry)
         self.health.see_epoch(self.rules.history, self.plan.batches_per_epoch)
         if stop := self.rules.judge():
             self._end(*stop)
-
-    def _losses(self) -> tuple[float, int]:
-        return self.counters.loss, self.counters.loss_rows
-
-    def _validate(self) -> dict[str, float]:
-        if not len(self.data.validation):
-            return {}
-        found = self.learner.evaluate(self.data.validation.encoded)
-        return {name: value for name, value in found.items() if isfinite(value)}
 
     def _pull_model(self) -> None:
         """Bring p, and the workers' buffers, into this process's module."""
@@ -357,25 +295,16 @@ class Trainer:
         if self._supervisor is not None:
             self._supervisor.stop()
         self.health.count_refused()
-        self._measure()
+        self._tell_progress()
         if self.counters.num_refused and not self.server.clock:
             raise TrainingError(f"every gradient held NaN or infinity, and nothing was learnt; {ADVICE}")
         if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
             self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
         self.health.judge_fit(self.rules.history)
         self.keep_state()
-        best = self.saver.best
-        if self.config.stop.patience is not None and best is not None:
-            self.learner.parameters.copy_(best.parameters)
-            self.learner.set_float_buffers(best.floats)
-            self.learner.set_integer_buffers(best.integers)
-        return self._ended or self._natural_end()
-
-    def _natural_end(self) -> tuple[str, str]:
-        steps = self.leases.committed_batches
-        if steps == self.config.stop.max_steps:
-            return "max_steps", f"all {steps:,} steps are done"
-        return "epochs", f"all {self.config.stop.num_epochs} epochs are done"
+        if self.config.stop.patience is not None:
+            self.saver.bring_back_best()
+        return self._ended or self.rules.natural_end(self.leases.committed_batches)
 
     def _summary(self) -> dict[str, Any]:
         num_lost = self._supervisor.num_lost if self._supervisor else self.counters.num_lost
@@ -396,24 +325,3 @@ class Trainer:
             if hasattr(self, "server"):
                 self.learner.settle()
                 self.server.memory.close()
-
-
-@contextmanager
-def _threads_for(work: int) -> Iterator[None]:
-    """One thread for small steps: on a busy machine several would mostly wait for each other.
-
-    Args:
-        work: multiplications of one forward pass.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if work < _WORK_FOR_THREADS else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _mean_between(before: tuple[float, int], now: tuple[float, int]) -> float | None:
-    """The mean of what was added to a sum and its count; None where nothing was."""
-    count = now[1] - before[1]
-    return (now[0] - before[0]) / count if count else None

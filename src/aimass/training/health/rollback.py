@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimass.core.errors import TrainingError
+from aimass.core.errors import StorageError, TrainingError
 from aimass.training import opening
 from aimass.training.events import RolledBack
 from aimass.training.health.health import ADVICE
@@ -49,8 +49,11 @@ def go_back(trainer: Trainer, supervisor: Supervisor | None, alarm: RanAway) -> 
     _restore(trainer, supervisor, checkpoint)
     health.went_back(checkpoint.state.get("health", {}))
     to_step = trainer.leases.committed_batches
-    trainer.keep_state()
-    trainer.saver.forget_after(checkpoint.snapshot.clock)
+    try:
+        trainer.keep_state()
+        trainer.saver.forget_after(checkpoint.snapshot.clock)
+    except StorageError:
+        trainer.saver.due = 0.0  # training goes on; the saver tries again at the next look, and says what is wrong
     trainer.tell(RolledBack(from_step=from_step, to_step=to_step, rate_factor=health.rate_factor, rollback=health.num_rollbacks))
 
 
@@ -61,7 +64,7 @@ def _choose(trainer: Trainer) -> Checkpoint:
         opening.fit_leases(checkpoint.snapshot, trainer.plan, checkpoint.state, in_rounds=plane_of(trainer.config).in_rounds)
         if len(checkpoint.snapshot.open_cells) <= trainer.server.layout.num_cells:
             return checkpoint
-    return trainer.first_state()
+    return opening.first_state(trainer.config, trainer.data, trainer.module)
 
 
 def _restore(trainer: Trainer, supervisor: Supervisor | None, checkpoint: Checkpoint) -> None:

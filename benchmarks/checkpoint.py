@@ -368,10 +368,11 @@ def main() -> None:
     """Measure both and print the tables."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk that is measured")
+    parser.add_argument("--width", type=int, default=4096, help="of each of the seven layers; 4096 makes 101 million parameters")
     parser.add_argument("--part", choices=("stall", "run"), help="only one of the two")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    hidden, rounds = ((1024,) * 7, 2) if options.quick else ((4096,) * 7, 3)
+    hidden, rounds = ((1024,) * 7, 2) if options.quick else ((options.width,) * 7, 3)
     stretch_s, pairs, all_workers = (3.0, 2, _WORKERS[:1]) if options.quick else (15.0, 5, _WORKERS)
     num_parameters = sum(a * b + b for a, b in zip((NUM_COLUMNS, *hidden), (*hidden, 1), strict=True))
     needed = 4 * _BYTES_PER_PARAMETER * num_parameters

@@ -4,31 +4,11 @@ import random
 
 import pytest
 import torch
+from parameters.playing import LENGTH, OPTIMIZERS, Group, gradient_of
 
-from aimass.core.memory import SharedMemory
-from aimass.optim.config import ClipConfig, OptimizerConfig
-from aimass.optim.update import build_update
-from aimass.parameters.base import Pushed, Ticket
-from aimass.parameters.layout import (
-    INCARNATION,
-    LEASE_LOCK,
-    NEXT_LEASE,
-    SHARD_CLOCK,
-    SHARD_OWNER,
-    SLOT_REFUSED,
-    STOP,
-    Layout,
-)
-from aimass.parameters.rounds import PART_OWNER, RoundServer
-from aimass.training.leases import LeasePlan
-from aimass.training.round_table import RoundTable
-
-LENGTH = 200
-OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.1),
-}
+from aimass.optim.config import ClipConfig
+from aimass.parameters.base import Pushed
+from aimass.parameters.layout import INCARNATION, NEXT_LEASE, SLOT_REFUSED
 
 
 class Killed(Exception):
@@ -49,110 +29,6 @@ class MortalWords:
         if self.left == 0:
             raise Killed
         self.words[at] = value
-
-
-def gradient_of(lease):
-    return torch.randn(LENGTH, generator=torch.Generator().manual_seed(lease))
-
-
-def weight_of(lease):
-    return float(1 + lease % 5)
-
-
-class Group:
-    """Workers of one run, all played by this process, and the driver that buries those that die."""
-
-    def __init__(self, optimizer="sgd", num_slots=2, num_leases=6, per_epoch=None, batches_per_lease=1, clip=None, atomic=True):
-        self.optimizer, self.clip, self.atomic = OptimizerConfig(name=optimizer, lr=0.1), clip, atomic
-        self.layout = Layout(
-            num_parameters=LENGTH,
-            groups=((0, 130), (130, LENGTH)),
-            states=tuple(build_update(self.optimizer).states),
-            num_slots=num_slots,
-            shard_size=80,
-            chunk_size=40,
-        )
-        rows = (per_epoch or num_leases) * batches_per_lease
-        total = num_leases * batches_per_lease
-        self.plan = LeasePlan(num_rows=rows, batch_size=1, batches_per_lease=batches_per_lease, seed=0, total_batches=total)
-        self.driver = RoundServer.create(self.layout, build_update(self.optimizer), self.rate, clip=clip)
-        self.leases = RoundTable(self.driver, self.plan, 30.0)
-        self.leases.open(num_leases)
-        self.driver.p.copy_(torch.linspace(-1, 1, LENGTH))
-        self.gradient_of = gradient_of
-        self.workers = [self.worker(slot) for slot in range(num_slots)]
-        for slot in range(num_slots):
-            self.driver.words[self.layout.slot(slot) + PART_OWNER] = slot  # all have come, and none has begun
-
-    @staticmethod
-    def rate(step):
-        return 0.1
-
-    def worker(self, slot):
-        memory = self.driver.memory
-        server = RoundServer(
-            SharedMemory(memory.descriptor, memory.size_bytes),
-            self.layout,
-            build_update(self.optimizer),
-            self.rate,
-            slot=slot,
-            clip=self.clip,
-            atomic=self.atomic,
-        )
-        return server, RoundTable(server, self.plan, 30.0)
-
-    def turn(self, slot, batches=None):
-        """Let a worker do what there is for it. None where there was nothing."""
-        server, table = self.workers[slot]
-        lease = table.claim(slot)
-        if lease is None:
-            return None
-        server.gradient.copy_(self.gradient_of(lease.number))
-        ticket = Ticket(lease.cell, lease.epoch, lease.num_batches if batches is None else batches, weight_of(lease.number))
-        return server.push(server.gradient, 0, ticket)
-
-    def die(self, slot):
-        """What the kernel does for a dead process; the driver has not seen it yet."""
-        locks = self.workers[slot][0].locks
-        for byte in [*range(self.layout.num_shards), LEASE_LOCK]:
-            locks.release(byte)
-        self.workers[slot] = self.worker(slot)
-
-    def bury(self, slot):
-        self.driver.recover(slot)
-        return self.leases.release(slot)
-
-    def run(self):
-        """Everybody in turn, until all is done."""
-        while not self.leases.is_done:
-            for slot in range(len(self.workers)):
-                self.turn(slot)
-
-    def expected(self, num_slots=None, skip=()):
-        """The same by a plain torch optimizer on each round's mean."""
-        p = torch.nn.Parameter(torch.linspace(-1, 1, LENGTH))
-        optimizer, plan = OPTIMIZERS[self.optimizer.name]([p]), self.plan
-        first = 0
-        while first < plan.num_leases:
-            left = plan.leases_per_epoch - first % plan.leases_per_epoch
-            parts = range(first, first + min(num_slots or len(self.workers), left, plan.num_leases - first))
-            first = parts.stop
-            kept = [lease for lease in parts if lease not in skip]
-            if not kept:
-                continue
-            p.grad = sum(weight_of(lease) * gradient_of(lease) for lease in kept) / sum(weight_of(lease) for lease in kept)
-            if self.clip is not None and self.clip.value is not None:
-                torch.nn.utils.clip_grad_value_([p], self.clip.value)
-            if self.clip is not None and self.clip.norm is not None:
-                torch.nn.utils.clip_grad_norm_([p], self.clip.norm)
-            optimizer.step()
-        return p.detach()
-
-    def check(self, **keywords):
-        torch.testing.assert_close(self.driver.p, self.expected(**keywords), atol=1e-6, rtol=1e-6)
-        assert self.leases.committed_batches == self.plan.total_batches
-        assert len({self.driver.words[shard.words + SHARD_CLOCK] for shard in self.driver.shards}) == 1
-        assert not any(self.driver.words[shard.words + SHARD_OWNER] for shard in self.driver.shards)
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
@@ -206,41 +82,6 @@ def test_a_part_that_was_cut_short_is_left_out():
     group.check()
 
 
-def test_a_part_whose_worker_died_is_done_by_another_and_its_replacement_waits_for_its_turn():
-    group = Group("adam")
-    group.turn(0)
-    group.turn(1)
-    lease = group.workers[1][1].claim(1)
-    group.die(1)
-    assert group.turn(0) is Pushed.APPLIED
-    assert group.turn(0) is None  # nobody knows yet that worker 1 is dead
-    assert [released.number for released in group.bury(1)] == [lease.number]
-    assert group.turn(0) is Pushed.APPLIED
-    assert group.leases.committed_batches == 4
-    assert group.turn(1) is Pushed.APPLIED
-    group.run()
-    group.check()
-
-
-def test_the_late_are_named_and_their_parts_are_given_away_only_once_they_are_dead():
-    group = Group()
-    server, table = group.workers[1]
-    patient = RoundTable(group.driver, group.plan, 30.0)
-    impatient = RoundTable(group.driver, group.plan, -1.0)
-    group.turn(0)
-    table._timeout_ns = -1
-    assert table.claim(1) is not None
-    assert patient.late() == []
-    assert impatient.late() == [1]
-    assert impatient.revoke_late() == []
-    assert group.turn(0) is None
-    table._timeout_ns = 30_000_000_000
-    table.renew(1)
-    assert impatient.late() == [], "it gets on"
-    server.push(server.gradient, 0, Ticket(1, 0, 1))
-    assert patient.late() == []
-
-
 def test_a_restore_leaves_no_trace_of_what_was_under_way():
     group = Group("adam")
     group.turn(0)
@@ -278,12 +119,6 @@ def test_a_snapshot_brings_a_round_to_its_end_that_a_dead_worker_had_left_decide
     group.die(0)
     group.run()
     group.check()
-
-
-def test_nobody_begins_a_part_once_the_run_shall_stop():
-    group = Group()
-    group.driver.words[STOP] = 1
-    assert group.turn(0) is None
 
 
 def play(group, slot, dies_at):

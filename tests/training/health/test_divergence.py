@@ -74,7 +74,9 @@ def test_a_run_that_diverges_goes_back_with_half_the_rate_and_ends_with_every_ba
     assert all(event["to_step"] <= event["from_step"] for event in went_back)
     assert metrics["rate_factor"] == went_back[-1]["rate_factor"]
     assert metrics["steps"] == 40 * 45
-    assert sum(metrics["staleness"]) + metrics["gradients_refused"] == metrics["steps"]
+    counted = sum(metrics["staleness"]) + metrics["gradients_refused"]
+    again = workers * len(went_back) if strategy == "psm" else 0  # a part that was there before its round was over counts when it comes
+    assert 0 <= counted - metrics["steps"] <= again
     assert [epoch["epoch"] for epoch in run.history()] == list(range(1, 41))
     assert metrics["train_loss"] < 3
 

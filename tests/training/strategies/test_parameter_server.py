@@ -64,8 +64,8 @@ def test_the_number_of_workers_that_are_there_changes_nothing(wine):
     settings = {**SMALL, "optimizer": {"name": "adam", "lr": 0.01}, "strategy": "parameter_server", "epochs": 12}
     run = aimass.train(wine, **settings, workers=(1, 3))
     run.scale(1)
-    reference = train_plainly(wine, {**settings, "workers": 3}, lambda p: torch.optim.Adam(p, lr=0.01), leases_at_once=3)
-    assert_same(run.wait().model, reference)
+    run.wait()  # before the reference: both draw from torch's random state
+    assert_same(run.model, train_plainly(wine, {**settings, "workers": 3}, lambda p: torch.optim.Adam(p, lr=0.01), leases_at_once=3))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -104,8 +104,8 @@ def test_deltas_of_rounds_are_averaged_by_rows(wine, workers):
 @pytest.mark.parametrize(("staleness", "sync_every"), [(0, 4), (None, 4), (None, "0.002s"), (None, "1h")])
 def test_it_learns_whatever_is_sent_and_however_often(wine, push, staleness, sync_every):
     strategy = {"name": "parameter_server", "push": push, "staleness": staleness, "sync_every": sync_every}
-    run = aimass.train(wine, strategy=strategy, workers=2, epochs=12, batch_size=8, lr=0.02).wait()
-    assert run.metrics()["steps"] == 12 * -(-len(wine.train) // 8)
+    run = aimass.train(wine, strategy=strategy, workers=2, epochs=25, batch_size=8, lr=0.02).wait()
+    assert run.metrics()["steps"] == 25 * -(-len(wine.train) // 8)
     assert run.history()[-1]["train_loss"] < run.history()[0]["train_loss"] / 2
     assert run.model.evaluate(wine.test)["accuracy"] > 0.75
 

@@ -77,6 +77,15 @@ def sleep_for_ever(context):
         time.sleep(1)
 
 
+@pytest.mark.parametrize("error", [EOFError, BrokenPipeError, ConnectionResetError])
+def test_a_file_or_connection_of_the_work_that_ends_is_not_taken_for_the_drivers(error, cluster, tmp_path):
+    def entry(context):
+        raise error("it ended early")
+
+    process = ended(cluster, cluster.start("worker 0", entry, None, [], tmp_path / "0.log"))
+    assert cluster.messages(process) == [{"failed": f"{error.__name__}: it ended early"}]
+
+
 def test_a_killed_worker_is_reported_with_its_signal(cluster, tmp_path):
     process = cluster.start("worker 0", sleep_for_ever, None, [], tmp_path / "out.log")
     wait_until(lambda: cluster.poll(0.05) == [] and process.pid)

@@ -1,9 +1,12 @@
 """The workers of a run as a whole: stopped and started again, in the middle of what they do."""
 
+import pytest
 from faults.test_kills import Watched, data, integer_run  # noqa: F401 - fixtures
 
+import aimass
+from aimass.core.errors import TrainingError
 from aimass.parameters.layout import GENERATION
-from aimass.training import trainer
+from aimass.training import seats, trainer, worker
 
 
 def test_all_workers_can_be_stopped_in_the_middle_of_a_push_and_started_again(data, integer_run, tmp_path, monkeypatch):  # noqa: F811
@@ -24,3 +27,10 @@ def test_all_workers_can_be_stopped_in_the_middle_of_a_push_and_started_again(da
     assert stops == [2, 4, 6, 8]
     assert not [event for event in run.events if event.kind == "worker_lost"]
     run.check()
+
+
+def test_workers_that_leave_again_and_again_without_having_done_anything_end_the_run(monkeypatch):
+    monkeypatch.setattr(worker, "main", lambda context: None)
+    monkeypatch.setattr(seats, "_LONGEST_WAIT_S", 0.0)
+    with pytest.raises(TrainingError, match="without finishing a batch, the last one ended with status 0"):
+        aimass.train("iris", workers=1, epochs=1).wait(60)

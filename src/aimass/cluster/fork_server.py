@@ -138,9 +138,9 @@ def _run(descriptors: list[int]) -> int:
         os.chdir(orders["folder"])
         entry, payload = pickle.loads(orders["work"])  # noqa: S301
         entry(Context(name=orders["name"], connection=connection, descriptors=rest, payload=payload))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return 0  # the driver is gone, or wants nothing any more
     except Exception as error:  # noqa: BLE001 - whatever it is, the driver is told and the log has the trace
+        if isinstance(error, (EOFError, BrokenPipeError, ConnectionResetError)) and connection.poll():
+            return 0  # nothing follows the orders, so this is the end: the driver is gone, or wants nothing any more
         traceback.print_exc()
         sys.stderr.flush()
         told: dict[str, Any] = {"failed": f"{type(error).__name__}: {error}"[:2000]}

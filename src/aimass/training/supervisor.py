@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
-from aimass.parameters.layout import GENERATION, SLOT_STATE
+from aimass.parameters.layout import GENERATION, SLOT_STATE, STOP
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training import worker
 from aimass.training.buffers import mean_buffers, newest_integers
@@ -248,7 +248,7 @@ class Supervisor:
         seat.process, seat.replaces_dead = None, process.exit_status != 0
         if self._halting:
             return
-        if process.exit_status == 0:
+        if process.exit_status == 0 and (words[at + worker.STEPS] != seat.steps or self._may_leave(seat)):
             if words[at + worker.LEAVE]:
                 self._tell(WorkerLeft(worker=seat.slot, pid=process.pid))
             return
@@ -260,6 +260,11 @@ class Supervisor:
             self._tell(WorkerLost(worker=seat.slot, pid=process.pid, how=how, inside_push=inside))
         self._report_released(released, f"worker {seat.slot} {how}")
         self._count_death(seat, how)
+
+    def _may_leave(self, seat: Seat) -> bool:
+        """Whether there is nothing left to do for whoever has the seat."""
+        words = self._server.words
+        return bool(words[STOP] or words[self._at(seat) + worker.LEAVE]) or self._leases.is_done
 
     def _count_death(self, seat: Seat, how: str) -> None:
         """See whether there is hope, for the seat and for the run."""

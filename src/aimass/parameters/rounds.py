@@ -23,10 +23,10 @@ the round is still the present one then, it stays so while the lock is held.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,13 @@ from aimass.parameters.layout import (
     SLOT_STALENESS,
     SLOT_VECTORS,
 )
+from aimass.parameters.mean import Mean
 from aimass.parameters.shared_memory import SharedMemoryServer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aimass.parameters.shards import Chunk, Shard
+    from aimass.parameters.shards import Shard
 
 PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_OWNER, PART_DEADLINE_NS = range(SLOT_PART, SLOT_PART + 6)
 """The words of part j, in slot j: the round that it was last filled for; that round's parts, and the batches before it; its weight (a
@@ -65,7 +66,6 @@ double; below 0 where it was refused); who may write it; until when it should be
 
 _REFUSED = -1.0
 _NUM_LEASES = 1 << 40
-_CLIP_EPS = 1e-6  # as in `optim.clipping`
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,9 @@ class RoundServer(SharedMemoryServer):
 
     def __init__(self, *arguments: Any, clip: ClipConfig | None = None, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.clip = clip or ClipConfig()
         self.part: Part | None = None
         self._parts = [self.layout.slot(i) for i in range(self.layout.num_slots)]
-        self._mean = torch.empty(self.layout.undo_size)
+        self._mean = Mean(clip or ClipConfig(), self.layout.undo_size)
 
     @classmethod
     def create(cls, *arguments: Any, **options: Any) -> RoundServer:
@@ -222,31 +221,7 @@ class RoundServer(SharedMemoryServer):
         total = sum(weight for _, weight in kept)
         shares = [(slot, weight / total if total else 0.0) for slot, weight in kept]
         rate = self.rate(words[first + PART_FIRST_BATCH]) * reals[RATE_FACTOR]
-        return _Round(round_id, size, rate, shares, self._norm_scale(shares))
-
-    def _norm_scale(self, shares: Sequence[tuple[int, float]]) -> float:
-        """What the mean is multiplied with to keep its norm within bounds: the same in every process."""
-        if self.clip.norm is None or not shares:
-            return 1.0
-        squares = 0.0
-        for shard in self.shards:
-            for chunk in shard.chunks:
-                mean = self._mean_of(chunk, shares, 1.0)
-                squares += torch.dot(mean, mean).item()
-        return min(1.0, self.clip.norm / (sqrt(squares) + _CLIP_EPS))
-
-    def _mean_of(self, chunk: Chunk, shares: Sequence[tuple[int, float]], scale: float) -> Tensor:
-        """Σ wⱼ gⱼ / Σ wⱼ over the chunk, in the parts' order, clipped. Shape (chunk,)."""
-        (slot, share), *others = shares
-        if share == 1.0 and not others and self.clip.value is None and scale == 1.0:
-            return chunk.gradients[slot]
-        mean = self._mean[: len(chunk.p)]
-        torch.mul(chunk.gradients[slot], share, out=mean)
-        for slot, share in others:
-            mean.add_(chunk.gradients[slot], alpha=share)
-        if self.clip.value is not None:
-            mean.clamp_(-self.clip.value, self.clip.value)
-        return mean if scale == 1.0 else mean.mul_(scale)
+        return _Round(round_id, size, rate, shares, self._mean.norm_scale(self.shards, shares))
 
     def _has(self, shard: Shard, now: _Round) -> bool:
         """Whether a shard has met the round and nobody is at it. The order of the two reads matters."""
@@ -281,7 +256,7 @@ class RoundServer(SharedMemoryServer):
         words, at, update = self.words, shard.words, self.update
         step, progress = words[at + SHARD_NEXT_CLOCK], words[at + SHARD_PROGRESS]
         for chunk in shard.chunks[progress // 2 :]:
-            mean = self._mean_of(chunk, now.shares, now.scale)
+            mean = self._mean.of(chunk, now.shares, now.scale)
             if self.atomic:
                 for saved, row in chunk.undo[acting]:
                     np.copyto(saved, row)

@@ -115,7 +115,7 @@ class ParameterServer(Strategy):
         for part in worker.parts(config.sync_batches, config.sync_s):
             clock = worker.server.pull(worker.learner.parameters)
             loss, change = find(part)
-            worker.report(loss=loss)
+            worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
             if worker.server.push(change, clock) is Pushed.NOT_FINITE:
                 find.reset()
 

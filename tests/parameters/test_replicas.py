@@ -7,7 +7,7 @@ from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
 from aimass.parameters.layout import SLOT_INTENT, SLOT_REFUSED, Layout
-from aimass.parameters.replicas import EMPTY, NUM_EXTRAS, ReplicaServer
+from aimass.parameters.replicas import DONE, EMPTY, NUM_EXTRAS, ReplicaServer
 
 LENGTH = 1000
 KINDS = {
@@ -152,6 +152,26 @@ def test_the_driver_reads_the_replica_that_is_furthest_also_where_its_worker_die
     torch.testing.assert_close(own.p[700:], before[700:] - 5.0)
     assert snapshot.clock == 2
     assert driver.done == 6
+
+
+def test_a_replica_that_is_being_replaced_by_another_is_not_read():
+    driver, workers = make_handles("sgd")
+    for worker in workers[:2]:
+        worker.push(torch.full((LENGTH,), 1.0), 0, ticket(2))
+    acquire = driver.locks.acquire
+
+    def begin_to_adopt(byte):
+        """What the first worker does while the driver waits for its lock: it has seen that the second is further."""
+        driver.locks.acquire = acquire
+        workers[1].push(torch.full((LENGTH,), 2.0), 1, ticket(4))
+        driver.words[driver.layout.slot(0) + DONE] = EMPTY
+        workers[0].p.fill_(7.0)
+        acquire(byte)
+
+    driver.locks.acquire = begin_to_adopt
+    snapshot = driver.snapshot()
+    assert torch.equal(snapshot.parameters, workers[1].p)
+    assert snapshot.clock == 2
 
 
 def test_restore_fills_the_first_replica_and_empties_the_others_whatever_was_under_way():

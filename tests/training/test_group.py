@@ -1,5 +1,8 @@
 """Groups formed, broken and formed anew, between threads; tests/faults/test_group_kills.py does it between processes that die."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from training.groups import make_workers, together
@@ -38,6 +41,23 @@ def test_whoever_is_behind_takes_over_the_replica_that_is_furthest(groups):
         assert (group.server.done, group.server.clock) == (6, 3)
         assert group.server.p.tolist() == [6.0] * 10
         assert group.server.states[0].tolist() == [60.0] * 10
+
+
+def test_the_driver_can_read_no_replica_while_it_is_overwritten(groups):
+    for group, done in zip(groups, (6, 4, EMPTY), strict=True):
+        group.server.words[group.server.layout.slot(group.rank) + DONE] = done
+    seen = {}
+    for group in groups:
+        group._broadcast = lambda vector, root, group=group: seen.setdefault(group.rank, is_locked(group.server))
+    together(*[group.form for group in groups])
+    assert seen == {0: False, 1: True, 2: True}
+
+
+def is_locked(server):
+    """Whether another process finds the lock of a worker's replica taken."""
+    code = f"import fcntl; fcntl.lockf({server.locks.descriptor}, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, {server.replica(server.slot).lock})"
+    tried = subprocess.run([sys.executable, "-c", code], pass_fds=[server.locks.descriptor], capture_output=True, check=False)
+    return b"BlockingIOError" in tried.stderr
 
 
 def test_where_one_leaves_the_others_notice_and_form_a_new_group_with_its_successor(groups):

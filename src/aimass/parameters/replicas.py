@@ -184,10 +184,15 @@ class ReplicaServer(SharedMemoryServer):
     @contextmanager
     def _held_best(self) -> Iterator[Replica]:
         """The replica with most batches done, whole, held against its worker."""
-        replica = self.replica(self.best)
-        with self.locks.held(replica.lock):
-            self._finish(replica)
-            yield replica
+        while True:
+            slot = self.best
+            replica = self.replica(slot)
+            with self.locks.held(replica.lock):
+                if self.done_of(slot) == EMPTY:  # its worker had the lock, and began to take over another's
+                    continue
+                self._finish(replica)
+                yield replica
+                return
 
     # ------------------------------------------------------------------------------------------------ changing
 

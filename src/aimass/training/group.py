@@ -153,12 +153,20 @@ class Group:
         if min(done) == best:
             return
         root, own = done.index(best), self.server.replica(self.rank)
-        if done[self.rank] < best:
+        if done[self.rank] == best:
+            self._hand_over(root)
+            return
+        with self.server.locks.held(own.lock):  # the driver may be copying it, since none was further a moment ago
             words[at + DONE] = EMPTY
+            self._hand_over(root)
+            words[at + CLOCK] = clocks[root]
+            words[at + DONE] = best
+
+    def _hand_over(self, root: int) -> None:
+        """Bring p and the states of one worker's replica to all. Those that have them get the same bits."""
+        own = self.server.replica(self.rank)
         for vector in (own.p, *own.states):
             self._broadcast(vector, root)
-        words[at + CLOCK] = clocks[root]
-        words[at + DONE] = best
 
     # ------------------------------------------------------------------------------------------------------- transport
 

@@ -115,6 +115,15 @@ def test_snapshot_and_restore_bring_back_p_states_clock_and_cells(make):
     assert [(cell[LEASE_NUMBER], cell[LEASE_COMMITTED]) for cell in expected.snapshot().open_cells] == [(11, 7)]
 
 
+def test_states_that_a_snapshot_lacks_begin_anew(make):
+    server = make("adagrad")
+    start = [state.clone() for state in server.states]
+    other = make("sgd").snapshot()
+    server.push(torch.randn(LENGTH), 0)
+    server.restore(other)
+    assert [state.tolist() for state in server.states] == [state.tolist() for state in start]
+
+
 def test_a_snapshot_may_overwrite_an_older_one_and_needs_no_memory_then(make):
     server = make("adam")
     server.push(torch.randn(LENGTH), 0)

@@ -384,6 +384,8 @@ class SharedMemoryServer(ParameterServer):
         for name, state in zip(self.layout.states, self.states, strict=True):
             if name in snapshot.states:
                 state.copy_(snapshot.states[name])
+            else:
+                state.fill_(self.update.initial.get(name, 0.0))  # the snapshot is of another optimizer
         for shard in self.shards:
             self.words[shard.words + SHARD_CLOCK] = snapshot.clock
             self.words[shard.words + SHARD_OWNER] = 0

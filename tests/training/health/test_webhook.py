@@ -107,6 +107,12 @@ def test_where_nobody_listens_the_run_still_succeeds_and_says_so_once():
     assert run.metrics()["reason"] == "epochs"
 
 
+@pytest.mark.parametrize("address", ["http://a..b/", f"http://{'a' * 64}.org/", "https://.other.org/"])
+def test_a_name_that_no_host_can_have_is_told_of(address):
+    run = aimass.train("iris", epochs=1, health={"webhook": address + SECRET}).wait()
+    assert failures(run) == ["its host has a name that no host can have"]
+
+
 @pytest.mark.parametrize("address", ["ftp://other.org/", "file:///etc/passwd", "//other.org", "http://", "http://a b/", "x", "http://h:x/"])
 def test_only_http_addresses_are_taken_and_what_is_refused_is_not_repeated(address):
     with pytest.raises(UsageError, match=r"health\.webhook.*a webhook is an http or https address") as refused:

@@ -120,6 +120,8 @@ class Webhook:
             status = connection.getresponse().status
         except (OSError, HTTPException) as error:
             return _in_words(error), True
+        except ValueError:  # from whatever encodes it, and it may repeat it
+            return "its host has a name that no host can have", False
         finally:
             connection.close()
         if 200 <= status < 300:

@@ -17,6 +17,7 @@ from aimass.core.errors import Cancelled, StorageError
 from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening, saving
+from aimass.training.checkpoint import Checkpoints
 from aimass.training.config import TrainConfig
 from aimass.training.saving import Saver
 
@@ -249,3 +250,18 @@ def test_a_disk_that_refuses_is_told_of_once_and_training_goes_on(workers):
     newest = int(before[-1].removeprefix("step-"))
     again = run.resume(epochs=-(-newest // 4) + 1).wait()
     assert events_of(again, "run_started")[-1]["resumed_at_step"] == newest
+
+
+def test_no_checkpoint_tells_of_a_best_epoch_whose_model_is_not_on_the_disk(monkeypatch):
+    write, best = Checkpoints.write, []
+
+    def compare(checkpoints, checkpoint, manifest):
+        told = [epoch["epoch"] for epoch in checkpoint.state["history"] if epoch["is_best"]]
+        on_disk = checkpoints.read_best(manifest)
+        best.append((told[-1] if told else None, on_disk.epoch["epoch"] if on_disk else None))
+        return write(checkpoints, checkpoint, manifest)
+
+    monkeypatch.setattr(Checkpoints, "write", compare)
+    aimass.train("iris", epochs=3).wait()
+    assert best[-1][0] is not None
+    assert all(told == on_disk for told, on_disk in best)

@@ -224,12 +224,12 @@ class Saver:
         )
 
     def _write(self, taken: _Taken) -> str:
-        """The checkpoint; and the best epoch of its moment, where that is newer than the one on disk."""
-        name = self._checkpoints.write(taken.checkpoint, self._learner.manifest)
+        """The best epoch of its moment, where that is newer than the one on disk; and then the checkpoint, which tells of it: whoever is
+        killed in between leaves no checkpoint that knows of a best epoch whose model is nowhere."""
         if taken.best is not None and taken.best is not self._best_on_disk:
             self._checkpoints.write_best(taken.best, self._learner.manifest)
             self._best_on_disk = taken.best
-        return name
+        return self._checkpoints.write(taken.checkpoint, self._learner.manifest)
 
     def _land(self) -> None:
         """Wait for the write that is under way, and tell what became of it."""

@@ -1,5 +1,6 @@
 """What a run keeps, and what it can go back to."""
 
+import os
 import resource
 import shutil
 import signal
@@ -17,6 +18,7 @@ from aimass.core.errors import Cancelled, StorageError
 from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening, saving
+from aimass.training.background import Background
 from aimass.training.checkpoint import Checkpoints
 from aimass.training.config import TrainConfig
 from aimass.training.saving import Saver
@@ -265,3 +267,13 @@ def test_no_checkpoint_tells_of_a_best_epoch_whose_model_is_not_on_the_disk(monk
     aimass.train("iris", epochs=3).wait()
     assert best[-1][0] is not None
     assert all(told == on_disk for told, on_disk in best)
+
+
+def test_where_no_thread_may_be_nice_things_are_done_all_the_same(monkeypatch):
+    def forbidden(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    thread = Background("strict")
+    assert thread.do(lambda: 6 * 7).result(10) == 42
+    thread.close()

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -46,7 +47,8 @@ class Background:
 
     def _work(self) -> None:
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # there a thread has a priority of its own
+            with suppress(OSError):  # some sandboxes forbid it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # there a thread has a priority of its own
         while (given := self._jobs.get()) is not None:
             job, future = given
             try:

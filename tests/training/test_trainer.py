@@ -180,6 +180,22 @@ def test_every_epoch_is_evaluated_however_short_it_is():
     assert [epoch["epoch"] for epoch in run.history()] == list(range(1, 151))
 
 
+def test_an_epoch_that_ended_while_the_one_before_was_evaluated_is_evaluated_where_the_run_goes_on():
+    run = aimass.train("iris", epochs=3).wait()
+    path = next((run.folder / "checkpoints").glob("step-*12/state.json"))
+    kept = json.loads(path.read_text())
+    state, rows = kept["trainer"], 120
+    last, counters = state["history"].pop(), state["counters"]
+    state["curve"] = {"loss": counters["loss"] - rows * last["train_loss"], "loss_rows": counters["loss_rows"] - rows}
+    path.write_text(json.dumps(kept))
+
+    run.resume(epochs=4).wait()
+    again = [envelope.data for envelope in run.events() if envelope.type == "epoch"][3:]
+    assert [epoch["epoch"] for epoch in again] == [3, 4]
+    assert again[0]["train_loss"] == pytest.approx(last["train_loss"])
+    assert (again[0]["step"], again[0]["validation"]) == (12, last["validation"])
+
+
 def test_a_run_that_learnt_nothing_does_not_succeed():
     class Nothing(torch.nn.Linear):
         def forward(self, numbers):

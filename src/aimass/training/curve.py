@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +63,18 @@ class Curve:
         self._batches_per_epoch, self._tell = batches_per_epoch, tell
         self.begin()
 
-    def begin(self) -> None:
-        """Count from now on, where training begins, or begins again."""
-        self._told = self._epoch = self.now()
+    def begin(self, before: Mapping[str, Any] | None = None) -> None:
+        """Count from now on, where training begins, or begins again.
+
+        Args:
+            before: what `state` gave when the counters were what they are now.
+        """
+        self._told = now = self.now()
+        self._epoch = replace(now, **before) if before else now
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: since when an epoch's loss is counted, so that it is that of all the epoch's rows in the end."""
+        return {"loss": self._epoch.loss, "loss_rows": self._epoch.loss_rows}
 
     def now(self) -> Moment:
         """What has been counted so far."""

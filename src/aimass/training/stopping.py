@@ -36,6 +36,11 @@ class StopRules:
         """Seconds of training so far, over every resumption."""
         return self.elapsed_before_s + time.monotonic() - self._started
 
+    @property
+    def epochs_judged(self) -> int:
+        """The number of the last epoch. Workers may have ended the next one when a state is kept, while this one was evaluated."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
+
     def is_best(self, epoch: dict[str, Any]) -> bool:
         """Whether an epoch is better than all before it: by the primary metric, and without validation rows by the training loss."""
         new = self._score(epoch)

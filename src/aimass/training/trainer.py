@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,18 +139,22 @@ class Trainer:
             before=state.get("health", {}),
         )
         self.curve = Curve(self.leases, self.counters, self.rules, self.plan.batches_per_epoch, self.tell)
-        self.begin_counting()
+        self.begin_counting(state)
         self._is_open = True
         resumed_at = self.leases.committed_batches if checkpoint else None
         self.tell(opening.describe_start(self.config, self.data, self.learner, self.plan, resumed_at))
         if chosen is not None:
             self.tell(chosen)
 
-    def begin_counting(self) -> None:
-        """Take the leases and the counters as they are for where training begins, or begins again."""
-        self._evaluated = self.leases.epochs_done
+    def begin_counting(self, state: Mapping[str, Any]) -> None:
+        """Take the leases and the counters as they are for where training begins, or begins again.
+
+        Args:
+            state: what `_state` gave at that moment; nothing at the run's start.
+        """
+        self._evaluated = min(self.leases.epochs_done, self.rules.epochs_judged)
         self.leases.open(self._horizon())
-        self.curve.begin()
+        self.curve.begin(state.get("curve"))
 
     # ------------------------------------------------------------------------------------------ 2. and 3. start, repeat
 
@@ -283,6 +287,7 @@ class Trainer:
             "batches_per_lease": self.plan.batches_per_lease,
             "total_batches": self.plan.total_batches,
             "counters": self.counters.state(),
+            "curve": self.curve.state(),
             "chosen_precision": self._chosen_precision,
             "health": self.health.state(),
         }

@@ -79,4 +79,4 @@ def _restore(trainer: Trainer, supervisor: Supervisor | None, checkpoint: Checkp
     trainer.counters.begin_again(state.get("counters"))
     trainer.rules.go_back(state.get("history", []))
     trainer.went_back_to = checkpoint.snapshot.clock
-    trainer.begin_counting()
+    trainer.begin_counting(state)

@@ -56,7 +56,8 @@ class Outcome:
         repairs: shards on which another process finished the change of a dead one.
         difference: the largest between p and that of plain PyTorch.
         size: the largest entry of p.
-        gradients_per_s: by vector and optimizer: on arrival, and in rounds, by both processes together.
+        alone_us: by vector and optimizer: a pull and a push on arrival, and a round, by one process that computes nothing.
+        gradients_per_s: on arrival, and in rounds, by two such processes together.
     """
 
     rounds: int
@@ -65,6 +66,7 @@ class Outcome:
     repairs: int
     difference: float
     size: float
+    alone_us: dict[str, tuple[float, float]] = field(default_factory=dict)
     gradients_per_s: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -193,20 +195,47 @@ def _push_in_rounds(server: RoundServer, plan: LeasePlan, slot: int) -> None:
     server.slot = slot
     table = RoundTable(server, plan, _NEVER_S)
     while True:
-        lease = table.claim(slot)
-        if lease is None:
+        if not _round(server, table):
             table.pause()
-        else:
-            server.push(server.gradient, 0, Ticket(lease.cell, lease.epoch, 1))
+
+
+def _round(server: RoundServer, table: RoundTable) -> bool:
+    lease = table.claim(server.slot or 0)
+    if lease is None:
+        return False
+    server.push(server.gradient, 0, Ticket(lease.cell, lease.epoch, 1))
+    return True
+
+
+def alone(length: int, optimizer: str) -> tuple[float, float]:
+    """µs for a pull and a push on arrival, and for a round, by one process: the least of nine turns."""
+    arrival, rounds = (_server(kind, length, optimizer, 1 << 21, num_slots=1) for kind in (SharedMemoryServer, RoundServer))
+    assert isinstance(rounds, RoundServer)
+    arrival.slot = rounds.slot = 0
+    table, p = RoundTable(rounds, _plan(1 << 40), _NEVER_S), torch.empty(length)
+    table.open(1 << 40)
+    table.release_all()
+    return _least_us(lambda: arrival.push(arrival.gradient, arrival.pull(p)), length), _least_us(lambda: _round(rounds, table), length)
+
+
+def _least_us(work: Callable[[], object], length: int) -> float:
+    times = max(5, 4_000_000 // (200 + length))
+    turns = []
+    for _ in range(9):
+        began = time.perf_counter()
+        for _ in range(times):
+            work()
+        turns.append((time.perf_counter() - began) / times * 1e6)
+    return round(min(turns), 1)
 
 
 def _plan(num_leases: int) -> LeasePlan:
     return LeasePlan(num_rows=num_leases, batch_size=1, batches_per_lease=1, seed=0, total_batches=num_leases)
 
 
-def _server(kind: type[Server], length: int, optimizer: str, shard_size: int) -> Server:
+def _server(kind: type[Server], length: int, optimizer: str, shard_size: int, num_slots: int = NUM_WORKERS) -> Server:
     update = build_update(OptimizerConfig(name=optimizer))
-    layout = Layout(num_parameters=length, groups=((0, length),), states=tuple(update.states), num_slots=NUM_WORKERS, shard_size=shard_size)
+    layout = Layout(num_parameters=length, groups=((0, length),), states=tuple(update.states), num_slots=num_slots, shard_size=shard_size)
     server = kind.create(layout, update, lambda step: RATE)
     assert isinstance(server, kind)
     return server
@@ -232,6 +261,7 @@ def main() -> None:
     outcome = deaths(options.rounds)
     for name, length in SIZES.items():
         for optimizer in ("sgd", "adam"):
+            outcome.alone_us[f"{name}, {optimizer}"] = alone(length, optimizer)
             outcome.gradients_per_s[f"{name}, {optimizer}"] = speed(length, optimizer, options.seconds)
     if options.json:
         print(json.dumps(asdict(outcome), indent=2))
@@ -240,9 +270,11 @@ def main() -> None:
             f"{outcome.kills} kills in {outcome.rounds} rounds, {outcome.inside} before the round's end; {outcome.repairs} shards repaired"
         )
         print(f"largest difference to torch.optim.Adam {outcome.difference:.1e}, where p is up to {outcome.size:.2f}")
-        print(f"load {os.getloadavg()[0]:.1f}; gradients a second by two processes:")
+        print(f"load {os.getloadavg()[0]:.1f}; on arrival and in rounds: µs of one process alone; gradients a second by two")
         for name, (arrival, together) in outcome.gradients_per_s.items():
-            print(f"{name:12}  on arrival {arrival:10,.1f}   in rounds {together:10,.1f}   {together / arrival:.2f}")
+            push, a_round = outcome.alone_us[name]
+            print(f"{name:12} {push:10,.1f} {a_round:10,.1f} {a_round / push:6.2f} ×", end="")
+            print(f"    {arrival:10,.1f} {together:10,.1f} {together / arrival:6.2f} ×")
     raise SystemExit(outcome.difference > 1e-6 * max(1.0, outcome.size))
 
 

@@ -137,7 +137,7 @@ class Breaks(torch.nn.Linear):
         self.seen += len(numbers)
         self.has_gone_back = self.has_gone_back or self.seen.item() < self.last
         self.last = self.seen.item()
-        return outputs if self.has_gone_back or self.last < self.limit else outputs * 1e4
+        return outputs if self.has_gone_back or self.last < self.limit else outputs + 1e4 * torch.randn_like(outputs)
 
 
 def test_it_goes_back_to_the_last_checkpoint_with_all_that_belongs_to_it():

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 _ANSWER_S = 180.0
 _PR_SET_PDEATHSIG = 1
+Sample = TypeVar("Sample")
 
 
 class Contestant:
@@ -115,13 +116,14 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def interleave(samples: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def interleave(samples: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, list[Sample]]:
     """Take one sample of each in every round, and begin each round with another one.
 
     >>> interleave({"a": lambda: 1.0, "b": lambda: 2.0}, rounds=2)
     {'a': [1.0, 1.0], 'b': [2.0, 2.0]}
     """
-    names, found = list(samples), {name: [] for name in samples}
+    names = list(samples)
+    found: dict[str, list[Sample]] = {name: [] for name in samples}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:

@@ -47,3 +47,17 @@ def test_what_cannot_be_is_refused(slow, said):
     with pytest.raises(UsageError, match=said), shaped(slow=slow):
         pass
     assert current_shape() is None
+
+
+def test_who_is_slow_can_move_on_to_the_next_of_the_named(steps):
+    shape = Shape(slow={0: 1.0, 2: 3.0, 5: 7.0}, moves_s=0.5)
+    found = [[shape.slowness(slot, turn * 0.5 + 0.1) for slot in (0, 1, 2, 5)] for turn in range(4)]
+    assert found == [[1.0, 1.0, 3.0, 7.0], [3.0, 1.0, 7.0, 1.0], [7.0, 1.0, 1.0, 3.0], [1.0, 1.0, 3.0, 7.0]]
+    assert [shape.worker(slot) is Worker for slot in (0, 1, 2, 5)] == [False, True, False, False]
+    with shaped(slow={0: 1.0, 1: 2.0}, moves_s=0.05):
+        assert aimass.train("iris", workers=2, max_steps=20).wait().metrics()["steps"] == sum(steps) == 20
+
+
+def test_a_time_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="moves_s=-1"), shaped(slow={0: 2.0}, moves_s=-1):
+        pass

@@ -1,0 +1,115 @@
+"""Two workers against one, where computing is nearly all: our strategies, torch DDP, and what the cores allow.
+
+    python scaling.py [--quick] [--json]
+
+Everyone trains the same network on the same rows, with as many rows per worker and step and one thread a process, and goes on while
+it is watched: rows a second are counted in the middle of a run, without its start and end. A step takes 20 to 50 ms of one core.
+
+Two cores of a shared machine are seldom two: hyperthreads, a shared cache and other work take their part. So two independent plain
+loops at once are measured against one alone. What they reach is what the cores allowed, and the most that any strategy can.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from _measure import ONE_THREAD, arguments, interleave, median, show
+
+os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
+
+from _contest import Contest, our_run, random_rows, strategies, torch_run, write_rows
+
+import aimass
+
+CONTEST = Contest(hidden=(1024, 1024), batch_size=256)
+SMALL = replace(CONTEST, hidden=(512, 512), batch_size=64)
+CEILING, DDP = "independent plain loops", "torch DDP"
+_NUM_BATCHES = 64
+_WARM_STEPS = 5
+
+
+def measure_ours(contest: Contest, data: aimass.data.Dataset, strategy: dict[str, Any], seconds: float, workers: int) -> float:
+    """Batches a second."""
+    with our_run(contest, data, workers, strategy) as run:
+        run.wait_for(_WARM_STEPS)
+        start, before = time.monotonic(), run.committed
+        time.sleep(seconds)
+        after, end = run.committed, time.monotonic()
+    return (after - before) / (end - start)
+
+
+def measure_torch(contest: Contest, seconds: float, processes: int, *, group: bool) -> float:
+    """Batches a second, over all processes."""
+    with torch_run(contest, processes, group=group) as run:
+        run.wait_for(_WARM_STEPS)
+        start = time.monotonic()
+        time.sleep(seconds)
+        end = time.monotonic()
+        return sum(int(((moments := run.steps(rank)) >= start).sum() - (moments > end).sum()) for rank in range(processes)) / (end - start)
+
+
+def rows_of(found: dict[str, list[float]], batch_size: int) -> list[dict[str, str]]:
+    """The table: a row a contestant. Ratios are medians over rounds, in which both were measured within a minute."""
+    ceiling = scaling(found, CEILING)
+    rows = []
+    for name in dict.fromkeys(name for name, _ in map(split, found)):
+        one, two = median(found[f"{name} × 1"]), median(found[f"{name} × 2"])
+        times = scaling(found, name)
+        rows.append(
+            {
+                "": name,
+                "1: rows/s": f"{one * batch_size:,.0f}",
+                "2: rows/s": f"{two * batch_size:,.0f}",
+                "2 ÷ 1": f"{median(times):.2f}",
+                "least": f"{min(times):.2f}",
+                "most": f"{max(times):.2f}",
+                "of what the cores allowed": f"{median([a / b for a, b in zip(times, ceiling, strict=True)]):.0%}",
+                "n": str(len(times)),
+            }
+        )
+    return rows
+
+
+def split(name: str) -> tuple[str, int]:
+    """The contestant, and how many of its workers."""
+    contestant, _, number = name.rpartition(" × ")
+    return contestant, int(number)
+
+
+def scaling(found: dict[str, list[float]], name: str) -> list[float]:
+    """Two against one, round by round."""
+    return [two / one for one, two in zip(found[f"{name} × 1"], found[f"{name} × 2"], strict=True)]
+
+
+def main() -> None:
+    """Measure everyone in turns and print the table."""
+    options = arguments(__doc__.splitlines()[0]).parse_args()
+    contest, seconds, rounds = (SMALL, 1.0, 1) if options.quick else (CONTEST, 3.0, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        data = random_rows(contest, _NUM_BATCHES)
+        contest = replace(contest, rows=write_rows(data, Path(folder)))
+        contestants: dict[str, Callable[[int], float]] = {
+            CEILING: partial(measure_torch, contest, seconds, group=False),
+            DDP: partial(measure_torch, contest, seconds, group=True),
+            **{name: partial(measure_ours, contest, data, strategy, seconds) for name, strategy in strategies().items()},
+        }
+        samples = {f"{name} × {number}": partial(measure, number) for name, measure in contestants.items() for number in (1, 2)}
+        found = interleave(samples, rounds)
+    rows = rows_of(found, contest.batch_size)
+    notes = [
+        f"MLP {contest.hidden}, Adam, {contest.batch_size} rows per worker per step, one thread a process;",
+        f"rows in {seconds:g} s in the middle of each run; medians of n rounds, least and most of the rounds' ratios",
+    ]
+    figures = {"batches_per_s": found, "scaling": {name: scaling(found, name) for name in dict.fromkeys(n for n, _ in map(split, found))}}
+    show("scaling", notes, rows, figures, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-from _measure import ONE_THREAD
+from _measure import ONE_THREAD, die_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -237,7 +237,10 @@ class PeerRun:
         self.folder, self._processes = folder, processes
         self._log = (folder / "log").open("wb")
         environment = {**os.environ, **ONE_THREAD}
-        self._started = [subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log) for command in commands]
+        self._started = [
+            subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log, preexec_fn=die_with_parent)
+            for command in commands
+        ]
 
     def steps(self, rank: int) -> np.ndarray:
         """The moments after each of a process's steps so far, and after those of whoever it replaced."""

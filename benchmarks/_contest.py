@@ -136,11 +136,11 @@ class OurRun:
         }
         with shaped(slow={int(worker): factor for worker, factor in contest.slow.items()}, moves_s=contest.moves_s):
             self.run = aimass.train(data, **settings, epochs=1_000_000, checkpoint={"every": 3600}, home=home)
-        self._workers = workers
+        self._workers = max(workers, 1)  # without workers, the caller's process has the first slot
         self.trainer = self._when_open()
         self.moments: list[float] = []
-        self._steps: list[list[float]] = [[] for _ in range(workers)]
-        self._committed, self._counted = 0, [0] * workers
+        self._steps: list[list[float]] = [[] for _ in range(self._workers)]
+        self._committed, self._counted = 0, [0] * self._workers
 
     def _when_open(self) -> Any:
         deadline = time.monotonic() + START_S
@@ -196,6 +196,11 @@ class OurRun:
     def kept(self) -> int:
         """How many of the batches noted will not be done again, whoever dies: each is kept once it is committed."""
         return len(self.moments)
+
+    @property
+    def said(self) -> str:
+        """The last events."""
+        return "\n".join(map(str, list(self.run.events())[-10:]))
 
     @property
     def is_over(self) -> bool:
@@ -262,7 +267,7 @@ class PeerRun:
         deadline = time.monotonic() + START_S
         while not of(len(self.steps(rank)) >= steps for rank in range(self._processes)):
             if time.monotonic() > deadline or self.is_over:
-                raise RuntimeError(f"the peer does not get on: {(self.folder / 'log').read_text(errors='replace')[:3000]}")
+                raise RuntimeError(f"the peer does not get on: {self.said}")
             time.sleep(0.005)
 
     def parameters(self) -> torch.Tensor:
@@ -277,6 +282,11 @@ class PeerRun:
 
         path = self.folder / "checkpoint.pt"
         return int(torch.load(path)["steps"]) if path.exists() else 0
+
+    @property
+    def said(self) -> str:
+        """The end of what its processes wrote."""
+        return (self.folder / "log").read_text(errors="replace")[-3000:]
 
     @property
     def is_over(self) -> bool:

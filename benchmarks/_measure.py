@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 _ANSWER_S = 180.0
+_LOAD_BEFORE = os.getloadavg()[0]
 _PR_SET_PDEATHSIG = 1
 Sample = TypeVar("Sample")
 
@@ -171,6 +172,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
+        "load_before": round(_LOAD_BEFORE, 2),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -194,6 +196,7 @@ def show(title: str, notes: Sequence[str], rows: Sequence[Mapping[str, Any]], fi
         print(json.dumps({"benchmark": title, "machine": machine(), **figures}, indent=2))
         return
     facts = machine()
-    print(f"{title}\n{facts['cpu']}, {facts['cores']} cores, load {facts['load']}; Python {facts['python']}, torch {facts['torch']}\n")
+    load = f"load {_LOAD_BEFORE:.1f} before and {facts['load']:.1f} after"
+    print(f"{title}\n{facts['cpu']}, {facts['cores']} cores, {load}; Python {facts['python']}, torch {facts['torch']}\n")
     print(table(rows))
     print("\n" + "\n".join(notes) + "\n")

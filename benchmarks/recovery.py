@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -81,6 +82,8 @@ def kill_and_watch(run: OurRun | PeerRun) -> dict[str, float]:
         run.watch(_LOOK_S)
         first = float(min((moment for moment in run.steps(VICTIM) if moment > dead), default=float("inf"))) - killed
         full = full_rate_s(np.array(run.moments), killed)
+    if full == float("inf"):
+        print(f"it did not recover in {time.monotonic() - killed:.0f} s: {run.said}", file=sys.stderr)
     return {"first_batch_s": first, "full_rate_s": full, "batches_again": max(0, done - kept)}
 
 

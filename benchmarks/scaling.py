@@ -6,7 +6,8 @@ Everyone trains the same network on the same rows, with as many rows per worker 
 it is watched: rows a second are counted in the middle of a run, without its start and end. A step takes 20 to 50 ms of one core.
 
 Two cores of a shared machine are seldom two: hyperthreads, a shared cache and other work take their part. So two independent plain
-loops at once are measured against one alone. What they reach is what the cores allowed, and the most that any strategy can.
+loops at once are measured against one alone. What they reach is what the cores allowed, and the most that any strategy can. `single`
+trains in the process of the caller, which is what a user without workers has: the last ratio is against that.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ import aimass
 
 CONTEST = Contest(hidden=(1024, 1024), batch_size=256)
 SMALL = replace(CONTEST, hidden=(512, 512), batch_size=64)
-CEILING, DDP = "independent plain loops", "torch DDP"
+CEILING, DDP, SINGLE = "independent plain loops", "torch DDP", "single"
 _NUM_BATCHES = 64
 _WARM_STEPS = 5
 
 
 def measure_ours(contest: Contest, data: aimass.data.Dataset, strategy: dict[str, Any], seconds: float, workers: int) -> float:
-    """Batches a second."""
+    """Batches a second. Without a strategy of several, it is `single`."""
     with our_run(contest, data, workers, strategy) as run:
         run.wait_for(_WARM_STEPS)
         start, before = time.monotonic(), run.committed
@@ -57,30 +58,30 @@ def measure_torch(contest: Contest, seconds: float, processes: int, *, group: bo
 
 def rows_of(found: dict[str, list[float]], batch_size: int) -> list[dict[str, str]]:
     """The table: a row a contestant. Ratios are medians over rounds, in which both were measured within a minute."""
-    ceiling = scaling(found, CEILING)
+    ceiling, single = scaling(found, CEILING), found[f"{SINGLE} × 1"]
     rows = []
-    for name in dict.fromkeys(name for name, _ in map(split, found)):
-        one, two = median(found[f"{name} × 1"]), median(found[f"{name} × 2"])
+    for name in several(found):
+        one, two = found[f"{name} × 1"], found[f"{name} × 2"]
         times = scaling(found, name)
         rows.append(
             {
                 "": name,
-                "1: rows/s": f"{one * batch_size:,.0f}",
-                "2: rows/s": f"{two * batch_size:,.0f}",
+                "1: rows/s": f"{median(one) * batch_size:,.0f}",
+                "2: rows/s": f"{median(two) * batch_size:,.0f}",
                 "2 ÷ 1": f"{median(times):.2f}",
                 "least": f"{min(times):.2f}",
                 "most": f"{max(times):.2f}",
                 "of what the cores allowed": f"{median([a / b for a, b in zip(times, ceiling, strict=True)]):.0%}",
+                "2 ÷ single": f"{median([a / b for a, b in zip(two, single, strict=True)]):.2f}",
                 "n": str(len(times)),
             }
         )
-    return rows
+    return [*rows, {"": SINGLE, "1: rows/s": f"{median(single) * batch_size:,.0f}", "n": str(len(single))}]
 
 
-def split(name: str) -> tuple[str, int]:
-    """The contestant, and how many of its workers."""
-    contestant, _, number = name.rpartition(" × ")
-    return contestant, int(number)
+def several(found: dict[str, list[float]]) -> list[str]:
+    """The contestants that were measured with two workers."""
+    return [name.removesuffix(" × 2") for name in found if name.endswith(" × 2")]
 
 
 def scaling(found: dict[str, list[float]], name: str) -> list[float]:
@@ -101,13 +102,14 @@ def main() -> None:
             **{name: partial(measure_ours, contest, data, strategy, seconds) for name, strategy in strategies().items()},
         }
         samples = {f"{name} × {number}": partial(measure, number) for name, measure in contestants.items() for number in (1, 2)}
+        samples[f"{SINGLE} × 1"] = partial(measure_ours, contest, data, {"name": "single"}, seconds, 0)
         found = interleave(samples, rounds)
     rows = rows_of(found, contest.batch_size)
     notes = [
         f"MLP {contest.hidden}, Adam, {contest.batch_size} rows per worker per step, one thread a process;",
         f"rows in {seconds:g} s in the middle of each run; medians of n rounds, least and most of the rounds' ratios",
     ]
-    figures = {"batches_per_s": found, "scaling": {name: scaling(found, name) for name in dict.fromkeys(n for n, _ in map(split, found))}}
+    figures = {"batches_per_s": found, "scaling": {name: scaling(found, name) for name in several(found)}}
     show("scaling", notes, rows, figures, as_json=options.json)
 
 

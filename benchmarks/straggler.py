@@ -47,6 +47,7 @@ CONTEST = Contest(hidden=(512, 256), batch_size=64, outputs=10, optimizer="sgd",
 OURS: dict[str, dict[str, Any]] = {
     "async_sgd": {"name": "async_sgd"},
     "parameter_server, staleness=8": {"name": "parameter_server", "staleness": 8},
+    "allreduce": {"name": "allreduce"},
 }
 DDP = "torch DDP"
 STRAGGLERS = {"stays": 0.0, "moves": 0.25}

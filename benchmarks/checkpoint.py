@@ -32,9 +32,9 @@ import aimass
 from aimass.models.config import build_module, parse_model
 from aimass.models.tasks import task_of
 from aimass.training import opening
+from aimass.training.checkpoints.saving import Saver
 from aimass.training.config import TrainConfig
-from aimass.training.rows import TrainingRows
-from aimass.training.saving import Saver
+from aimass.training.leases.rows import TrainingRows
 
 NUM_COLUMNS = 64
 BATCH_SIZE = 8

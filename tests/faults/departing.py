@@ -10,8 +10,10 @@ import time
 
 from aimass.parameters.layout import SLOT_FREE
 from aimass.parameters.replicas import ReplicaServer
-from aimass.training import exchange, group, planes, worker
-from aimass.training.addresses import AddressStore
+from aimass.training import planes
+from aimass.training.replicas import exchange, group
+from aimass.training.replicas.addresses import AddressStore
+from aimass.training.workers import worker
 
 KILLS, QUOTA = SLOT_FREE + 8, SLOT_FREE + 9  # words of slot 0: how often workers were killed, and at most how often
 MOMENTS = ("meet", "address", "adopt", "adopted", "compute", "sum", "summed", "in update", "updated", "anywhere")

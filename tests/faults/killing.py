@@ -13,7 +13,8 @@ import torch
 from aimass.optim.update import Update
 from aimass.parameters.layout import SLOT_FREE, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training import planes, worker
+from aimass.training import planes
+from aimass.training.workers import worker
 
 POINTS = ("in p", "in first", "in second", "before shard", "between shards", "before commit", "after commit", "in claim", "anywhere")
 KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed or stopped, at most how often, and where

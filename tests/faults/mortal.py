@@ -10,7 +10,8 @@ import time
 
 from aimass.parameters.layout import SLOT_FREE
 from aimass.parameters.rounds import RoundServer
-from aimass.training import planes, worker
+from aimass.training import planes
+from aimass.training.workers import worker
 
 KILLS, QUOTA = SLOT_FREE + 8, SLOT_FREE + 9  # words of slot 0: how often workers were killed, and at most how often
 MOMENTS = ("compute", "fill", "filled", "shard", "in update", "updated", "commit", "committed", "take over", "anywhere")

@@ -11,8 +11,8 @@ from training.strategies.test_allreduce import assert_same, plain_loop, settings
 import aimass
 from aimass.parameters.layout import GENERATION
 from aimass.training import opening, trainer
-from aimass.training import worker as worker_module
 from aimass.training.train import settle
+from aimass.training.workers import worker as worker_module
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "8"))
 

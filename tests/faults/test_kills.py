@@ -10,8 +10,8 @@ from faults import killing
 import aimass
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
-from aimass.training import worker as worker_module
 from aimass.training.train import settle
+from aimass.training.workers import worker as worker_module
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "40"))
 NUM_WORKERS = 2

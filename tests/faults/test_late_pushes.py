@@ -13,8 +13,8 @@ from aimass.optim.update import build_update
 from aimass.parameters.compensation import build_compensation
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_REPAIRS, SLOT_HELD_NS
 from aimass.training import opening, planes, trainer
-from aimass.training import worker as worker_module
 from aimass.training.train import settle
+from aimass.training.workers import worker as worker_module
 
 NUM_KILLS = min(int(os.environ.get("AIMASS_SOAK_KILLS", "6")), 200)
 NUM_WORKERS = replaying.NUM_WORKERS

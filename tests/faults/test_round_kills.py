@@ -10,8 +10,8 @@ from training.plain import assert_same, train_plainly
 import aimass
 from aimass.parameters.layout import SHARD_REPAIRS
 from aimass.training import opening, trainer
-from aimass.training import worker as worker_module
 from aimass.training.train import settle
+from aimass.training.workers import worker as worker_module
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "8"))
 SMALL = {"shard_size": 400, "chunk_size": 150}  # so that a small model has several shards, of several chunks

@@ -18,8 +18,8 @@ from processes import is_running
 
 import aimass
 from aimass.core.errors import Cancelled, Conflict, StorageError, TrainingError, UsageError
-from aimass.training.elastic import Wishes
 from aimass.training.run import Run
+from aimass.training.workers.elastic import Wishes
 
 
 def wait_until(condition, timeout_s=60):

@@ -7,7 +7,7 @@ from faults import killing
 from faults.test_kills import Watched, data, integer_run  # noqa: F401 - fixtures
 
 from aimass.training import trainer
-from aimass.training import worker as worker_module
+from aimass.training.workers import worker as worker_module
 
 NUM_STOPS = 6
 

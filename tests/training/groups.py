@@ -6,8 +6,8 @@ from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.layout import Layout
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
-from aimass.training.addresses import NOTE_BYTES
-from aimass.training.group import GroupBroken
+from aimass.training.replicas.addresses import NOTE_BYTES
+from aimass.training.replicas.group import GroupBroken
 
 
 def make_workers(count, num_parameters=10, optimizer="momentum"):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aimass.client import Client
     from aimass.client.answers import Event
     from aimass.client.resources.jobs import Job
-    from aimass.training.display import Display, Style
+    from aimass.training.showing.display import Display, Style
 
 
 def follow_job(client: Client, job: str, *, quiet: bool = False, style: Style | None = None) -> Job:
@@ -25,7 +25,7 @@ def follow_job(client: Client, job: str, *, quiet: bool = False, style: Style | 
         AimassError: what it failed with.
         Cancelled: it was cancelled.
     """
-    from aimass.training.display import open_display
+    from aimass.training.showing.display import open_display
 
     try:
         with open_display("none" if quiet else style, sys.stderr) as display:

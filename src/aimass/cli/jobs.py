@@ -155,7 +155,7 @@ def _version(job: Job) -> int | None:
 
 
 def _took(job: Job) -> str | None:
-    from aimass.training.standing import duration
+    from aimass.training.showing.standing import duration
 
     return duration(job.finished_at - job.started_at) if job.finished_at and job.started_at else None
 

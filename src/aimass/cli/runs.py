@@ -32,7 +32,7 @@ def list_runs(
     """List the runs, the newest first."""
     from aimass.core.files import home
     from aimass.training.run import Run
-    from aimass.training.standing import duration, headline
+    from aimass.training.showing.standing import duration, headline
 
     runs = Run.list()
     summaries = [run.summary() for run in runs[:limit]]
@@ -104,8 +104,8 @@ def plot(
 @app.command(epilog="Example: aimass runs follow run-2026")
 def follow(run: Name) -> None:
     """Watch a run that another process trains, until it ends. Ctrl-C stops watching and not the run."""
-    from aimass.training.progress import follow as watch
     from aimass.training.run import Run
+    from aimass.training.showing.progress import follow as watch
 
     found = Run.open(run)
     watch(found)
@@ -161,7 +161,7 @@ def _show(run: Run) -> None:
 
 def _noteworthy(events: list[Envelope]) -> list[str]:
     from aimass.training import events as known  # it makes the types known, so that envelopes can be read
-    from aimass.training.standing import news
+    from aimass.training.showing.standing import news
 
     typed = [(envelope.time, envelope.event()) for envelope in events]
     plain = (known.Progress, known.EpochEnded)

@@ -120,7 +120,7 @@ def carry_out(start: Callable[[], Run], stop: StopInOrder, style: Any = None) ->
         Cancelled: it was asked to stop; the message has the line that goes on with it.
         AimassError: what else ended it.
     """
-    from aimass.training.progress import follow
+    from aimass.training.showing.progress import follow
 
     stop.starting()
     run = start()

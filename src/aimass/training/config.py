@@ -12,9 +12,9 @@ from aimass.core.config import Config, Seconds
 from aimass.core.errors import UsageError
 from aimass.models.config import ModelConfig, parse_model
 from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
-from aimass.training.elastic import WorkerRange, read_workers
 from aimass.training.health.config import HealthConfig, parse_health
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
+from aimass.training.workers.elastic import WorkerRange, read_workers
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")

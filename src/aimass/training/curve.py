@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from aimass.core.events import Event
     from aimass.data.dataset import Dataset
     from aimass.models.learner import Learner
-    from aimass.training.counters import Counters
-    from aimass.training.leases import LeaseTable
+    from aimass.training.leases.table import LeaseTable
     from aimass.training.stopping import StopRules
+    from aimass.training.workers.counters import Counters
 
 _PROGRESS_S = 0.5
 

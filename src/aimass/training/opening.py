@@ -19,12 +19,12 @@ from aimass.models.tasks import task_of
 from aimass.optim.update import Add, build_update
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
-from aimass.training.checkpoint import Checkpoint
+from aimass.training.checkpoints.checkpoint import Checkpoint
 from aimass.training.events import PrecisionChosen, RunStarted
-from aimass.training.leases import LeasePlan
+from aimass.training.leases.rows import TrainingRows
+from aimass.training.leases.table import LeasePlan
 from aimass.training.planes import layout_options, plane_of, server_options
-from aimass.training.rows import TrainingRows
-from aimass.training.worker import Orders, rate_of
+from aimass.training.workers.worker import Orders, rate_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from aimass.models.tasks import Task
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.config import TrainConfig
-    from aimass.training.rows import Place
+    from aimass.training.leases.rows import Place
 
 _LEASES_PER_WORKER = 4
 _MOST_BATCHES_PER_LEASE = 32

@@ -16,10 +16,10 @@ from aimass.parameters.pace import Pace
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training.addresses import NOTE_BYTES
-from aimass.training.leases import LeaseTable
-from aimass.training.replica_table import ReplicaTable
-from aimass.training.round_table import RoundTable
+from aimass.training.leases.replicas import ReplicaTable
+from aimass.training.leases.rounds import RoundTable
+from aimass.training.leases.table import LeaseTable
+from aimass.training.replicas.addresses import NOTE_BYTES
 
 if TYPE_CHECKING:
     from aimass.optim.update import Update

@@ -28,10 +28,10 @@ from aimass.core.files import home as default_home
 from aimass.core.files import write_json
 from aimass.core.full_memory import describe_memory, is_out_of_memory
 from aimass.training.config import TrainConfig
-from aimass.training.elastic import Wishes
 from aimass.training.events import RunEnded
 from aimass.training.health.config import REVEALED
 from aimass.training.health.teller import Teller
+from aimass.training.workers.elastic import Wishes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -185,7 +185,7 @@ class Run:
     def plot(self, path: str | Path) -> Path:
         """Draw the learning curve. The file's ending says the format."""
         from aimass.models.tasks import build_task
-        from aimass.training.plot import plot_history
+        from aimass.training.showing.plot import plot_history
 
         primary = build_task(self._facts["data"]["task"]).primary[0]
         config = self._facts["config"]

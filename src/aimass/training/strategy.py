@@ -10,7 +10,7 @@ from aimass.core.config import Config
 from aimass.core.plugins import Kind
 
 if TYPE_CHECKING:
-    from aimass.training.worker import Worker
+    from aimass.training.workers.worker import Worker
 
 STRATEGIES = Kind(name="strategy", package="aimass.training.strategies", group="aimass.strategies")
 

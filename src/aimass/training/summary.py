@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aimass.training.checkpoint import Best
-    from aimass.training.counters import Counters
+    from aimass.training.checkpoints.checkpoint import Best
     from aimass.training.health.health import Health
     from aimass.training.stopping import StopRules
+    from aimass.training.workers.counters import Counters
 
 
 def summarise(

@@ -11,9 +11,9 @@ from aimass.core.config import nest
 from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.models.config import CUSTOM, is_module
 from aimass.training.config import SHORTHANDS, TrainConfig
-from aimass.training.elastic import read_workers
 from aimass.training.health.config import REVEALED
 from aimass.training.run import RUNNING, Run
+from aimass.training.workers.elastic import read_workers
 
 FIXED = ("model", "batch_size", "seed")
 """The settings that a run keeps when it goes on."""
@@ -179,7 +179,7 @@ def _load_again(run: Run, data: Any) -> Dataset:
 
 def _watch(run: Run) -> Run:
     """Show how a run goes until it ends; Ctrl-C and failures are those of `Run.wait`."""
-    from aimass.training.progress import follow
+    from aimass.training.showing.progress import follow
 
     try:
         follow(run)
@@ -191,6 +191,6 @@ def _watch(run: Run) -> Run:
 def _warm_up(config: TrainConfig) -> None:
     """Let the process that forks workers import torch while this one reads the data."""
     from aimass.cluster.fork_client import warm
-    from aimass.training.preload import modules_for
+    from aimass.training.workers.preload import modules_for
 
     warm(modules_for(config))

@@ -20,24 +20,24 @@ from aimass.models.devices import find_device, random_states, set_random_states
 from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
-from aimass.training.buffers import gather_buffers
-from aimass.training.counters import Counters
+from aimass.training.checkpoints.saving import Saver
 from aimass.training.curve import Curve, validate
-from aimass.training.elastic import Wishes
 from aimass.training.health.fit import loss_of_guessing
 from aimass.training.health.health import ADVICE, Health, RanAway
 from aimass.training.health.operations import EVALUATING, SAVING, TENDING
 from aimass.training.health.rollback import go_back
+from aimass.training.leases.rows import TrainingRows, share
 from aimass.training.planes import plane_of
-from aimass.training.rows import TrainingRows, share
-from aimass.training.saving import Saver
-from aimass.training.shaping import current_shape
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
 from aimass.training.summary import summarise
-from aimass.training.supervisor import Supervisor
-from aimass.training.threads import threads_for
-from aimass.training.worker import Worker
+from aimass.training.workers.buffers import gather_buffers
+from aimass.training.workers.counters import Counters
+from aimass.training.workers.elastic import Wishes
+from aimass.training.workers.shaping import current_shape
+from aimass.training.workers.supervisor import Supervisor
+from aimass.training.workers.threads import threads_for
+from aimass.training.workers.worker import Worker
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,7 +15,7 @@ import torch
 
 import aimass
 from aimass.core.errors import TrainingError
-from aimass.training.checkpoint import Checkpoints
+from aimass.training.checkpoints.checkpoint import Checkpoints
 from aimass.training.health.divergence import Divergence
 from aimass.training.run import Run
 
@@ -190,7 +190,7 @@ DRIVER = """
 import os, signal, sys
 import aimass
 from aimass.training.health import rollback
-from aimass.training.saving import Saver
+from aimass.training.checkpoints.saving import Saver
 restore, count = rollback._restore, 0
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aimass.core.events import Event
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.config import TrainConfig
-    from aimass.training.counters import Counters
+    from aimass.training.workers.counters import Counters
 
 ADVICE = "lower optimizer.lr, set clip.norm, or look for extreme values in the data"
 _REFUSED_IN_A_ROW = 50

@@ -9,13 +9,13 @@ from aimass.training import opening
 from aimass.training.events import RolledBack
 from aimass.training.health.health import ADVICE
 from aimass.training.planes import plane_of
-from aimass.training.worker import BUFFERED
+from aimass.training.workers.worker import BUFFERED
 
 if TYPE_CHECKING:
-    from aimass.training.checkpoint import Checkpoint
+    from aimass.training.checkpoints.checkpoint import Checkpoint
     from aimass.training.health.health import RanAway
-    from aimass.training.supervisor import Supervisor
     from aimass.training.trainer import Trainer
+    from aimass.training.workers.supervisor import Supervisor
 
 
 def go_back(trainer: Trainer, supervisor: Supervisor | None, alarm: RanAway) -> None:

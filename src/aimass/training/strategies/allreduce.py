@@ -9,7 +9,7 @@ from pydantic import Field
 from aimass.training.strategy import Strategy, StrategyConfig
 
 if TYPE_CHECKING:
-    from aimass.training.worker import Worker
+    from aimass.training.workers.worker import Worker
 
 ALIASES = ("all_reduce", "ring_allreduce", "ddp", "data_parallel", "distributed_data_parallel", "sync_sgd", "全归约", "同步SGD")
 
@@ -45,10 +45,10 @@ class AllReduce(Strategy):
     """
 
     config_class = AllReduceConfig
-    worker_modules = ("aimass.training.exchange",)
+    worker_modules = ("aimass.training.replicas.exchange",)
 
     def work(self, worker: Worker) -> None:
-        from aimass.training.exchange import Exchange
+        from aimass.training.replicas.exchange import Exchange
 
         with Exchange(worker) as exchange:
             for part in exchange.parts():  # this worker's share of each round; perhaps no batch at all

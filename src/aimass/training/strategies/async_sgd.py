@@ -10,7 +10,7 @@ from aimass.core.errors import UsageError
 from aimass.training.strategy import Strategy, StrategyConfig
 
 if TYPE_CHECKING:
-    from aimass.training.worker import Worker
+    from aimass.training.workers.worker import Worker
 
 ALIASES = ("ap_sgd", "asgd", "asynchronous_sgd", "hogwild", "异步并行SGD", "异步SGD")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aimass.data.batch import Batch
-    from aimass.training.worker import Worker
+    from aimass.training.workers.worker import Worker
 
 ALIASES = ("psm", "ps", "param_server", "参数服务器", "ssp", "stale_synchronous", "bounded_staleness", "downpour", "synchronous_sgd")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from aimass.training.strategy import Strategy, StrategyConfig
 
 if TYPE_CHECKING:
-    from aimass.training.worker import Worker
+    from aimass.training.workers.worker import Worker
 
 ALIASES = ("sgd", "sequential", "单机")
 

@@ -1,0 +1,1 @@
+"""What a run keeps: its checkpoints, and the thread that writes them."""

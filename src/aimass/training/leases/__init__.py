@@ -1,0 +1,1 @@
+"""Who trains on what: leases, rounds and parts of rounds, and the rows that they stand for."""

@@ -1,0 +1,171 @@
+"""What the workers of a run have counted, added up: over all slots, and over the times before the run was resumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aimass.parameters.layout import (
+    NUM_STALENESS_BINS,
+    SHARD_BUSY_NS,
+    SHARD_CLOCK,
+    SHARD_WAITED_NS,
+    SLOT_HELD_NS,
+    SLOT_LEAD,
+    SLOT_REFUSED,
+    SLOT_STALE_MOST,
+    SLOT_STALE_SUM,
+    SLOT_STALENESS,
+    SLOT_VECTORS,
+)
+from aimass.training.workers.worker import LOSS, LOSS_ROWS, ROWS, STEPS
+
+if TYPE_CHECKING:
+    from aimass.parameters.shared_memory import SharedMemoryServer
+
+_EXCHANGE = (SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS)
+
+
+class Counters:
+    """Reads the slots' words.
+
+    Args:
+        server: whose block holds them.
+        before: what `state` gave when the run stopped last.
+    """
+
+    def __init__(self, server: SharedMemoryServer, before: dict[str, Any] | None = None) -> None:
+        self._words, self._shards, self._num_servers = server.words, server.shards, server.layout.num_servers
+        self._reals = server.reals
+        self._slots = [server.layout.slot(slot) for slot in range(server.layout.num_slots)]
+        self._before = before or _nothing()
+        self.num_lost: int = self._before["lost"]
+
+    def begin_again(self, before: dict[str, Any] | None) -> None:
+        """The run went back to where `state` gave `before`: what was counted since is not part of it. The dead stay counted."""
+        self._before = before or _nothing()
+        for at in self._slots:
+            for word in (
+                STEPS,
+                ROWS,
+                LOSS,
+                LOSS_ROWS,
+                SLOT_REFUSED,
+                *range(SLOT_STALENESS, SLOT_STALENESS + NUM_STALENESS_BINS),
+                *_EXCHANGE,
+            ):
+                self._words[at + word] = 0
+        for shard in self._shards:
+            self._words[shard.words + SHARD_BUSY_NS] = self._words[shard.words + SHARD_WAITED_NS] = 0
+
+    @property
+    def steps(self) -> int:
+        """Batches that were reported in this process's time."""
+        return sum(self._words[at + STEPS] for at in self._slots)
+
+    def good(self, slot: int) -> tuple[int, int]:
+        """What grows with each gradient of a worker that is not refused: steps that were not, and rows with a finite loss."""
+        at = self._slots[slot]
+        return self._words[at + STEPS] - self._words[at + SLOT_REFUSED], self._words[at + LOSS_ROWS]
+
+    @property
+    def rows(self) -> int:
+        """Rows trained on."""
+        return int(self._before["rows"]) + sum(self._words[at + ROWS] for at in self._slots)
+
+    @property
+    def loss_rows(self) -> int:
+        """Rows whose loss was finite."""
+        return int(self._before["loss_rows"]) + sum(self._words[at + LOSS_ROWS] for at in self._slots)
+
+    @property
+    def loss(self) -> float:
+        """The sum over those rows of the loss that each had when it was trained on."""
+        return float(self._before["loss"]) + sum(self._reals[at + LOSS] for at in self._slots)
+
+    def refused(self, slot: int) -> int:
+        """Gradients of one worker that were not finite, in this process's time."""
+        return self._words[self._slots[slot] + SLOT_REFUSED]
+
+    @property
+    def num_refused(self) -> int:
+        """Gradients that were not finite."""
+        return int(self._before["refused"]) + sum(self._words[at + SLOT_REFUSED] for at in self._slots)
+
+    @property
+    def staleness(self) -> list[int]:
+        """How many pushes met p after 0, 1, 2, ... others since they had pulled it; the last bin holds the rest."""
+        words = self._words
+        return [self._before["staleness"][n] + sum(words[at + SLOT_STALENESS + n] for at in self._slots) for n in range(NUM_STALENESS_BINS)]
+
+    @property
+    def mean_staleness(self) -> float | None:
+        """How many pushes of others came between a pull and its push, on average; None before the first push."""
+        bins, rest = self.staleness, self._add_up(SLOT_STALE_SUM, "stale_sum")
+        count = sum(bins)
+        return (sum(n * pushes for n, pushes in enumerate(bins[:-1])) + rest) / count if count else None
+
+    @property
+    def most_staleness(self) -> int:
+        """The largest staleness of any push."""
+        beyond = max(self._words[at + SLOT_STALE_MOST] for at in self._slots)
+        within = max((n for n, pushes in enumerate(self.staleness[:-1]) if pushes), default=0)
+        return max(beyond, within, int(self._before.get("stale_most", 0)))
+
+    @property
+    def largest_lead(self) -> int | None:
+        """By how many steps a worker was ahead of the slowest when it was let go on; None where nothing bounds that."""
+        leads = [self._words[at + SLOT_LEAD] - 1 for at in self._slots if self._words[at + SLOT_LEAD]]
+        if (before := self._before.get("largest_lead")) is not None:
+            leads.append(before)
+        return max(leads, default=None)
+
+    @property
+    def held_s(self) -> float:
+        """Seconds for which workers were held back, added up."""
+        return self._add_up(SLOT_HELD_NS, "held_ns") / 1e9
+
+    @property
+    def servers(self) -> list[dict[str, Any]]:
+        """The load of each server, where a number of them was asked for.
+
+        `parameters`; `steps` taken; `bytes` of gradients taken in and parameters given out; seconds `busy_s` under its lock, and
+        `waited_s` for which pushes waited for that lock.
+        """
+        vectors = self._add_up(SLOT_VECTORS, "vectors")
+        busy, waited = self._server_ns(SHARD_BUSY_NS), self._server_ns(SHARD_WAITED_NS)
+        load = []
+        for shard, busy_ns, waited_ns in zip(self._shards[: self._num_servers], busy, waited, strict=True):
+            length, steps = shard.stop - shard.start, self._words[shard.words + SHARD_CLOCK]
+            moved = 4 * length * vectors
+            load.append({"parameters": length, "steps": steps, "bytes": moved, "busy_s": busy_ns / 1e9, "waited_s": waited_ns / 1e9})
+        return load
+
+    def _server_ns(self, word: int) -> list[int]:
+        before: dict[int, list[int]] = {SHARD_BUSY_NS: self._before.get("busy_ns", []), SHARD_WAITED_NS: self._before.get("waited_ns", [])}
+        was = before[word] if len(before[word]) == self._num_servers else [0] * self._num_servers
+        return [ns + self._words[shard.words + word] for ns, shard in zip(was, self._shards[: self._num_servers], strict=True)]
+
+    def _add_up(self, word: int, name: str) -> int:
+        return int(self._before.get(name, 0)) + sum(self._words[at + word] for at in self._slots)
+
+    def state(self) -> dict[str, Any]:
+        """The counts, for a checkpoint."""
+        return {
+            "rows": self.rows,
+            "loss": self.loss,
+            "loss_rows": self.loss_rows,
+            "refused": self.num_refused,
+            "lost": self.num_lost,
+            "staleness": self.staleness,
+            "stale_sum": self._add_up(SLOT_STALE_SUM, "stale_sum"),
+            "stale_most": self.most_staleness,
+            "largest_lead": self.largest_lead,
+            "held_ns": self._add_up(SLOT_HELD_NS, "held_ns"),
+            "vectors": self._add_up(SLOT_VECTORS, "vectors"),
+            "busy_ns": self._server_ns(SHARD_BUSY_NS),
+            "waited_ns": self._server_ns(SHARD_WAITED_NS),
+        }
+
+
+def _nothing() -> dict[str, Any]:
+    return {"rows": 0, "loss": 0.0, "loss_rows": 0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}

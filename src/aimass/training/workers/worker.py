@@ -1,0 +1,363 @@
+"""One worker: it takes leases, hands batches to its strategy, and counts what was done. It runs in a process of its own, or with
+`workers=0` in the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+import torch
+
+from aimass.core.memory import SharedMemory
+from aimass.models.config import build_module
+from aimass.models.devices import find_device, seed_draws
+from aimass.models.learner import Learner
+from aimass.models.tasks import build_task
+from aimass.optim.clipping import clip_
+from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
+from aimass.optim.local import LocalOptimizer
+from aimass.optim.schedules import factor
+from aimass.optim.update import Add, build_update
+from aimass.parameters.base import Ticket
+from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, STOP, Layout
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
+from aimass.training.leases.rows import Place, TrainingRows, slice_batch
+from aimass.training.leases.table import Lease, LeasePlan, LeaseTable
+from aimass.training.planes import Plane, pace_of, plane_of, server_options
+from aimass.training.strategy import build_strategy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from aimass.cluster.base import Context
+    from aimass.data.batch import Batch
+    from aimass.parameters.pace import Pace
+    from aimass.training.config import TrainConfig
+    from aimass.training.workers.shaping import Shape
+
+STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED, OPERATION, SINCE_NS, LEAVE = range(SLOT_FREE, SLOT_FREE + 8)
+"""A worker's own words in its slot: steps; rows; the sum of finite losses times rows (a double), and its rows; rows behind its buffers;
+what it does, and since when (`time.monotonic_ns`); whether it shall leave after its batch."""
+
+_LARGEST_MESSAGE_BYTES = 1 << 15
+
+
+@dataclass(kw_only=True)
+class Orders:
+    """Everything that a worker process needs to know. It comes over the inherited pipe."""
+
+    config: TrainConfig
+    task: str
+    num_numbers: int
+    cardinalities: tuple[int, ...]
+    num_outputs: int
+    module: nn.Module | None
+    layout: Layout
+    plan: LeasePlan
+    places: list[Place]
+    slot: int
+    buffers: Tensor | None = None
+    integers: dict[str, Tensor] = field(default_factory=dict)
+    shape: Shape | None = None
+
+
+class Worker:
+    """What a strategy works with.
+
+    Attributes:
+        learner: the module; its `parameters` are this worker's copy of p.
+        server: where p lives.
+        slot: which worker this is, from 0.
+        weight: how much the batch in hand counts beside others: its rows, or the sum of their weights.
+        clips_batches: whether `gradient` clips each batch's gradient.
+        seed: decides the random numbers of each lease, whoever has it; None leaves them to the worker.
+        binds: whether the module's gradients go wherever the server wants the lease's.
+        pace: what holds it back where it runs too far ahead of the others; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        *,
+        learner: Learner,
+        server: SharedMemoryServer,
+        leases: LeaseTable,
+        rows: TrainingRows,
+        clip: ClipConfig,
+        slot: int,
+        optimizer: OptimizerConfig | None = None,
+    ) -> None:
+        self.learner, self.server, self.slot = learner, server, slot
+        self._leases, self._rows, self._clip = leases, rows, clip
+        self._words, self._at = server.words, server.layout.slot(slot)
+        self._operation_at = self._at + OPERATION
+        self._reals = server.reals
+        self._optimizer = optimizer or OptimizerConfig()
+        self._num_batches = self._num_rows = self._step = 0
+        self.weight = self._weights = 0.0
+        self.seed: int | None = None
+        self.binds = False
+        self._clips = clip.norm is not None or clip.value is not None
+        self.clips_batches = True
+        self.after_step: Callable[[], None] | None = None
+        self.when_idle: Callable[[], None] = leases.pause
+        self.when_leased: Callable[[], None] | None = None
+        self.pace: Pace | None = None
+
+    @property
+    def leases(self) -> LeaseTable:
+        """Who trains on what."""
+        return self._leases
+
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """Training rows as one batch.
+
+        Args:
+            rows: which, as `epoch_order` gives them. Shape (num_rows,).
+        """
+        return self._rows.take(torch.from_numpy(rows))
+
+    def batches(self) -> Iterator[Batch]:
+        """This worker's batches, lease after lease, until the run ends. A batch counts once its gradient was pushed."""
+        for lease in self._claimed():
+            yield from self._batches_of(lease) if self.pace is None else self._paced(lease, self._batches_of(lease))
+
+    def parts(self, most: int | None = None, time_s: float | None = None) -> Iterator[Iterator[Batch]]:
+        """The same batches in groups, each of which is to be pushed as one. A lease's end ends a group.
+
+        Args:
+            most: batches in a group.
+            time_s: after which a group takes no further batch.
+        """
+        for lease in self._claimed():
+            batches = self._batches_of(lease)
+            for first in batches if self.pace is None else self._paced(lease, batches):
+                yield _group(first, batches, most, time_s)
+
+    def _paced(self, lease: Lease, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches with which an exchange begins, each once it may. What they are asked for in between ends one."""
+        assert self.pace is not None, "something holds this worker back"
+        for batch in batches:
+            if not self.pace.begin(lambda: self._keeps(lease)):
+                return
+            yield batch
+            self.pace.end()
+
+    def _claimed(self) -> Iterator[Lease]:
+        while not self.must_leave:
+            self.does_still(LEASING)
+            lease = self._leases.claim(self.slot)
+            if lease is not None:
+                self._prepare(lease)
+                yield lease
+                self._publish_buffers()
+                if self.when_leased is not None:
+                    self._leases.finished(self.when_leased)
+            elif self._leases.is_done:
+                return
+            else:
+                if self.pace is not None:
+                    self.pace.rest()
+                self.when_idle()
+
+    @property
+    def must_leave(self) -> bool:
+        """Whether the run stops, or goes on without this worker: what it has begun it ends, and takes nothing new."""
+        return bool(self._words[STOP] or self._words[self._at + LEAVE])
+
+    def gradient(self, batch: Batch) -> tuple[float, Tensor]:
+        """The loss of a batch, and its gradient, clipped as the run is set."""
+        self.does(COMPUTING)
+        loss, gradient = self.learner.gradient(batch)
+        if self._clips and self.clips_batches:
+            clip_(gradient, self._clip)
+        self.does(PUSHING)
+        return loss, gradient
+
+    def does(self, operation: int) -> None:
+        """Note what this worker does from now on, one of `health.operations`, so that a stall has a name. Twice a step, 0.2 µs each."""
+        words, at = self._words, self._operation_at
+        words[at] = operation
+        words[at + 1] = monotonic_ns()
+
+    def does_still(self, operation: int) -> None:
+        """Note what this worker does, since when it began with it."""
+        if self._words[self._operation_at] != operation:
+            self.does(operation)
+
+    def clip(self, gradient: Tensor) -> None:
+        """Clip, as the run is set, a gradient that was put together from several batches' (`clips_batches` is False then)."""
+        if self._clips:
+            clip_(gradient, self._clip)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the batch in hand."""
+        return self.server.rate(self._step) * self._reals[RATE_FACTOR]
+
+    def own_optimizer(self) -> LocalOptimizer:
+        """An optimizer as the run is set, whose states nobody else sees."""
+        config, groups = self._optimizer, self.learner.manifest.groups
+        return LocalOptimizer(config, [(group.start, group.stop, config.weight_decay_of(group.name)) for group in groups])
+
+    def report(self, *, loss: float, rows: int | None = None, batches: int | None = None) -> None:
+        """Count what was just done, and its mean loss.
+
+        Args:
+            loss: over the rows.
+            rows: how many; by default those of all batches since the last report.
+            batches: how many; by default all since then.
+        """
+        at, rows = self._at, self._num_rows if rows is None else rows
+        self._words[at + STEPS] += self._num_batches if batches is None else batches
+        self._words[at + ROWS] += rows
+        if math.isfinite(loss):
+            self._reals[at + LOSS] += loss * rows
+            self._words[at + LOSS_ROWS] += rows
+        self._forget()
+        if self.after_step is not None:
+            self.after_step()
+
+    def tell(self) -> None:
+        """Let the driver know that some batches are done, and see this worker's buffers."""
+        self._publish_buffers()
+        if self.when_leased is not None:
+            self.when_leased()
+
+    def _forget(self) -> None:
+        self._num_batches = self._num_rows = 0
+        self._weights = 0.0
+
+    def _prepare(self, lease: Lease) -> None:
+        """See to it that a lease's result does not depend on whose it is."""
+        self._forget()
+        if self.binds and self.learner.gradient_vector is not self.server.gradient:
+            self.learner.bind(self.learner.parameters, self.server.gradient, copy_module=False)
+        if self.seed is not None:
+            seed_draws(self.learner.device, self.seed, lease.number)
+
+    def _batches_of(self, lease: Lease) -> Iterator[Batch]:
+        plan, leases, server = self._leases.plan, self._leases, self.server
+        size, first = plan.batch_size, lease.committed
+        everything = self._rows.take(torch.from_numpy(plan.rows(lease.number)[first * size :]))
+        num_rows, before = len(everything["rows"]), plan.first_batch(lease.number)
+        self.does(PULLING)
+        for number in range(first, lease.num_batches):
+            start = (number - first) * size
+            stop = min(start + size, num_rows)
+            batch = slice_batch(everything, start, stop)
+            self.weight = float(stop - start) if batch["weights"] is None else batch["weights"].sum().item()
+            self._num_rows += stop - start
+            self._num_batches += 1
+            self._weights += self.weight
+            self._step = before + number
+            server.ticket = Ticket(lease.cell, lease.epoch, number + 1, self._weights)
+            yield batch
+            if self.must_leave or not leases.holds(lease):
+                return
+            leases.renew(lease.cell)
+
+    def _keeps(self, lease: Lease) -> bool:
+        """Whether a lease whose worker is held back is still its own, and wanted. Its deadline is put off."""
+        if self.must_leave or not self._leases.holds(lease):
+            return False
+        self._leases.renew(lease.cell)
+        return True
+
+    def _publish_buffers(self) -> None:
+        if self.server.layout.num_buffers:
+            self.server.buffers(self.slot).copy_(self.learner.float_buffers())
+            self._words[self._at + BUFFERED] = self._words[self._at + ROWS]
+
+
+def _group(first: Batch, others: Iterator[Batch], most: int | None, time_s: float | None) -> Iterator[Batch]:
+    end = None if time_s is None else time.monotonic() + time_s
+    yield first
+    taken = 1
+    while (most is None or taken < most) and (end is None or time.monotonic() < end):
+        batch = next(others, None)
+        if batch is None:
+            return
+        yield batch
+        taken += 1
+
+
+def rate_of(learning_rate: float, schedule: ScheduleConfig, total_steps: int | None) -> Callable[[int], float]:
+    """The learning rate as a function of the steps taken before."""
+    if schedule.name == "constant" and not schedule.warmup_steps:
+        return lambda step: learning_rate
+    return lambda step: learning_rate * factor(schedule, step, total_steps)
+
+
+def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemoryServer:
+    """A worker's handle on the parameter server."""
+    config = orders.config
+    rate = rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches)
+    options = server_options(config, [group.name for group in learner.manifest.groups], orders.slot)
+    update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
+    return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, update, rate, **options)
+
+
+def _parameters_for(plane: Plane, server: SharedMemoryServer, learner: Learner) -> Tensor:
+    """Where a worker computes: on p itself, where nobody else changes it meanwhile; on what others shall see; or on a copy."""
+    if plane.shares_p or server.layout.num_slots == 1:
+        return server.p
+    if server.layout.keeps_pulled and server.pulled is not None:
+        return server.pulled
+    return learner.parameters
+
+
+def main(context: Context) -> None:
+    """What a worker process runs."""
+    orders: Orders = context.payload
+    config = orders.config
+    torch.manual_seed(config.seed * 1_000_003 + orders.slot + 1)
+    module = orders.module or build_module(config.model, orders.num_numbers, orders.cardinalities, orders.num_outputs)
+    device = find_device(config.device, orders.slot)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    learner = Learner(module, build_task(orders.task), device=device, precision=config.precision)
+    server = _attach(orders, learner, context.descriptors[0])
+    plane = plane_of(config)
+    if not config.strategy.sends_deltas:
+        gradient = learner.gradient_vector if plane.in_rounds else server.gradient  # in rounds it may not write to a slot before it has one
+        learner.bind(_parameters_for(plane, server, learner), gradient, copy_module=False)
+    if orders.buffers is not None:
+        learner.set_float_buffers(orders.buffers)
+    if orders.integers:
+        learner.set_integer_buffers(orders.integers)
+    kind = Worker if orders.shape is None else orders.shape.worker(orders.slot)
+    worker = kind(
+        learner=learner,
+        server=server,
+        leases=plane.leases(server, orders.plan, config.lease.timeout),
+        rows=TrainingRows.attach(context.descriptors[1], orders.places),
+        clip=config.clip,
+        slot=orders.slot,
+        optimizer=config.optimizer,
+    )
+    worker.seed = config.seed if plane.in_rounds else None
+    worker.binds = plane.in_rounds and not config.strategy.sends_deltas
+    worker.pace = pace_of(config, server, orders.slot)
+    worker.when_leased = lambda: _tell(context.connection, learner)
+    build_strategy(config.strategy).work(worker)
+    if worker.pace is not None:
+        worker.pace.rest()
+
+
+def _tell(connection: Connection, learner: Learner) -> None:
+    """Wake the driver: a lease is done. Counters that are no averages go along."""
+    integers = {name: values.tolist() for name, values in learner.integer_buffers().items()}
+    message = json.dumps({"leased": True, **({"integers": integers} if integers else {})}).encode()
+    if len(message) > _LARGEST_MESSAGE_BYTES:  # more than the pipe takes at once could keep the driver waiting for the rest
+        message = b'{"leased": true}'
+    connection.send_bytes(message)

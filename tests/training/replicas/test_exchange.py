@@ -11,7 +11,7 @@ from aimass.models.learner import Learner
 from aimass.models.tasks import build_task
 from aimass.optim.config import ClipConfig
 from aimass.parameters.layout import GENERATION, SLOT_REFUSED, STOP
-from aimass.parameters.replicas import CLOCK
+from aimass.parameters.replicas import CLOCK, DEADLINE_NS
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.leases.table import LeasePlan
@@ -96,6 +96,23 @@ def test_replicas_meet_the_mean_of_each_rounds_rows_and_all_is_counted(rows, cou
     words, slots = workers[0].server.words, [worker.server.layout.slot(worker.slot) for worker in workers]
     assert sum(words[at + STEPS] for at in slots) == 17
     assert sum(words[at + ROWS] for at in slots) == 2 * 124 + 3 * 20
+
+
+def test_each_batch_of_a_part_has_the_whole_time(rows):
+    workers, deadlines = open_workers(rows, 2, PLAN, accumulate=3), ([], [])
+
+    def note(worker, gradient):
+        def noted(batch):
+            deadlines[worker.slot].append(worker.server.words[worker.server.layout.slot(worker.slot) + DEADLINE_NS])
+            return gradient(batch)
+
+        worker.learner.gradient = noted
+
+    for worker in workers:
+        note(worker, worker.learner.gradient)
+    train(workers)
+    assert sum(map(len, deadlines)) == 17
+    assert all(sorted(set(found)) == found for found in deadlines)
 
 
 def test_what_is_not_finite_from_one_worker_counts_for_nothing_and_is_counted_for_it(rows):

@@ -58,7 +58,7 @@ class ReplicaTable(LeaseTable):
     Args:
         server: whose replicas say how many batches are done.
         plan: what each lease, and so each batch, holds.
-        timeout_s: how long a worker may take for its part of a round.
+        timeout_s: how long a worker may take for each batch of its part of a round.
         accumulate: batches a worker takes in a round at most.
     """
 
@@ -66,7 +66,7 @@ class ReplicaTable(LeaseTable):
 
     def __init__(self, server: ReplicaServer, plan: LeasePlan, timeout_s: float, accumulate: int = 1) -> None:
         super().__init__(server, plan, timeout_s)
-        self.replicas, self.accumulate, self.timeout_s = server, accumulate, timeout_s
+        self.replicas, self.accumulate = server, accumulate
         self._deadlines = [server.layout.slot(slot) + DEADLINE_NS for slot in range(server.layout.num_slots)]
         server.cells_of = self._cells_of
 
@@ -85,7 +85,7 @@ class ReplicaTable(LeaseTable):
         return Part(batches, end, num_rows)
 
     def begin(self, slot: int) -> None:
-        """Note that a worker begins with its part: from now on others wait for it."""
+        """Note that a worker begins with a batch of its part: from now on others wait for it."""
         self._naps = 0
         self.words[self._deadlines[slot]] = time.monotonic_ns() + self._timeout_ns
 

@@ -153,7 +153,7 @@ class LeaseTable:
     def __init__(self, server: SharedMemoryServer, plan: LeasePlan, timeout_s: float) -> None:
         self.server, self.plan, self.words = server, plan, server.words
         self._cells = [server.layout.cell(i) for i in range(server.layout.num_cells)]
-        self._timeout_ns = int(timeout_s * 1e9)
+        self.timeout_s, self._timeout_ns = timeout_s, int(timeout_s * 1e9)
         self.judged_ns: Callable[[], int] = time.monotonic_ns
         """The moment by which lateness is judged."""
         self._naps = 0

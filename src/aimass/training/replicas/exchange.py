@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aimass.data.batch import Batch
     from aimass.training.workers.worker import Worker
 
+_LONGEST_S = 4e7  # over a year, and nanoseconds that torch can count
 _SPARE_S = 10.0  # how much longer than a late worker's time the others wait for its death
 _LEAST_WEIGHT = 1e-30
 
@@ -52,7 +53,7 @@ class Exchange:
         worker.clips_batches = False
         self._worker, self._server, self._table, self._slot = worker, server, table, worker.slot
         self._own, self._words = server.replica(worker.slot), server.words
-        self._group = Group(server, 2 * table.timeout_s + _SPARE_S)
+        self._group = Group(server, min(2 * table.timeout_s * table.accumulate, _LONGEST_S) + _SPARE_S)
         self._is_alone = self._group.size == 1
         self._seeds = server.atomic  # in a process of its own, which another may replace
         self._total = torch.empty_like(self._own.gradient) if table.accumulate > 1 else None
@@ -86,8 +87,8 @@ class Exchange:
     def compute(self, part: Part) -> Found:
         """Bring the part's gradient, times its share of the round's rows, into this worker's slot."""
         table, worker, gradient, found = self._table, self._worker, self._own.gradient, Found()
-        table.begin(self._slot)
         for number in part.batches:
+            table.begin(self._slot)
             if self._seeds:
                 seed_draws(self._worker.learner.device, table.plan.seed, number)  # the same whoever computes it, and however often
             batch = worker.take(table.rows(number))

@@ -32,6 +32,7 @@ class Seat:
     announced: bool = False
     replaces_dead: bool = False
     condemned: bool = False
+    late: bool = False  # killed, since it took too long for a batch
     ran: float = 0.0  # when it was last seen not to be stopped
     progress: tuple[int, ...] = ()
     moved: float = 0.0  # when its push was last seen to get on
@@ -42,7 +43,7 @@ class Seat:
     def begin(self, process: Process, steps: int, now: float) -> None:
         """A worker takes the seat."""
         self.process, self.steps = process, steps
-        self.announced, self.condemned, self.progress = False, False, ()
+        self.announced, self.condemned, self.late, self.progress = False, False, False, ()
         self.ran = self.moved = now
 
     def count_death(self, steps: int, now: float) -> None:

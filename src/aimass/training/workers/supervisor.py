@@ -196,8 +196,9 @@ class Supervisor:
             self._report_released(self._leases.revoke_late(), "late")
             return
         for slot in self._leases.late():
-            process = self._seats[slot].process
-            if process is not None:
+            seat = self._seats[slot]
+            if (process := seat.process) is not None:
+                seat.late = True
                 self.cluster.kill(process)  # its burial gives the work back
 
     # ---------------------------------------------------------------------------------------------- one worker's life
@@ -254,6 +255,8 @@ class Supervisor:
             return
         if self._failure is not None:
             return
+        if seat.late and reason is None:
+            reason = f"killed, since a batch took it longer than lease.timeout={self._leases.timeout_s:g}"
         how = self._deaths.describe(process) if reason is None else reason
         if process.pid or "why" in process.details:
             self.num_lost += 1

@@ -12,6 +12,7 @@ import torch
 
 import aimass
 from aimass.core.errors import DataError, NotFound, TrainingError, UsageError
+from aimass.training import trainer
 from aimass.training.events import EpochEnded
 from aimass.training.run import Run
 
@@ -83,6 +84,20 @@ def test_no_descriptor_and_no_process_is_left_by_ten_runs():
     after = len(os.listdir("/proc/self/fd")), len(psutil.Process().children(recursive=True))
     assert after[1] <= before[1]
     assert after[0] <= before[0] + 2
+
+
+def test_no_descriptor_is_left_where_no_worker_can_be_started(monkeypatch):
+    def fail(*_):
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(trainer, "Supervisor", fail)
+    before = None
+    for _ in range(3):
+        with pytest.raises(OSError, match="too many open files"):
+            aimass.train("iris", workers=1, epochs=1).wait()
+        gc.collect()
+        before = before or len(os.listdir("/proc/self/fd"))
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_two_runs_at_once_do_not_meet():

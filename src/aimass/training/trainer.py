@@ -322,6 +322,7 @@ class Trainer:
             self.health.close()
         if self._supervisor is not None:
             self._supervisor.close()
+        if hasattr(self, "_rows"):
             self._rows.close()
         try:
             if hasattr(self, "saver"):

@@ -135,11 +135,15 @@ def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     tree = config.model_dump(mode="json", context=REVEALED)
     for name, value in nest({SHORTHANDS.get(name, name): deepcopy(value) for name, value in changes.items()}).items():
         known = tree.get(name)
-        tree[name] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+        tree[name] = value
+        if isinstance(known, dict) and isinstance(value, dict) and value.get("name") in (None, known.get("name")):
+            tree[name] = {**known, **value}  # by another name, such as a strategy's, it takes none of the known settings
     if "workers" in changes:
         seats, least = read_workers(changes["workers"])
         tree["least_workers"] = changes.get("least_workers", least)
-        if "strategy" not in changes and (config.workers > 0) != (isinstance(seats, int) and seats > 0):
+        turns = (config.workers > 0) != (isinstance(seats, int) and seats > 0)
+        by_default = config.strategy.name == ("async_sgd" if config.workers else "single")
+        if turns and by_default and not any(name.split(".")[0] == "strategy" for name in changes):
             tree["strategy"] = None
     return TrainConfig.parse(tree)
 

@@ -71,6 +71,15 @@ def test_a_resumed_run_keeps_its_range_until_it_is_given_another_number():
     assert changed(config, {"workers": "0"}).strategy.name == "single"
 
 
+def test_a_strategy_that_was_chosen_stays_with_other_workers_and_takes_no_settings_of_another():
+    config, _ = settle({"strategy": {"name": "allreduce", "accumulate": 2}, "workers": 2})
+    alone = changed(config, {"workers": 0})
+    assert alone.strategy == changed(alone, {"workers": 3}).strategy == config.strategy
+    assert changed(config, {"strategy": {"name": "parameter_server", "staleness": 3}}).strategy.model_dump()["staleness"] == 3
+    assert changed(config, {"strategy.accumulate": 4}).strategy.model_dump()["backend"] == "auto"
+    assert changed(config, {"strategy": "parameter_server", "strategy.servers": 2}).strategy.name == "parameter_server"
+
+
 def test_a_run_starts_with_as_many_as_there_are_processors_for(tmp_path):
     assert WorkerRange(1, 10_000).start == num_processors()
     assert WorkerRange(9_000, 10_000).start == 9_000

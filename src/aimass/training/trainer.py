@@ -78,7 +78,7 @@ class Trainer:
         self._ended: tuple[str, str] | None = None
         self.wishes = Wishes(folder)
         self._supervisor: Supervisor | None = None
-        self.went_back_to: int | None = None
+        self.began_at: int | None = None  # the clock of the checkpoint that training went on from
         self._is_open = False
 
     def cancel(self) -> None:
@@ -140,6 +140,7 @@ class Trainer:
         )
         self.curve = Curve(self.leases, self.counters, self.rules, self.plan.batches_per_epoch, self.tell)
         self.begin_counting(state)
+        self.began_at = checkpoint.snapshot.clock if checkpoint else None
         self._is_open = True
         resumed_at = self.leases.committed_batches if checkpoint else None
         self.tell(opening.describe_start(self.config, self.data, self.learner, self.plan, resumed_at))

@@ -53,7 +53,7 @@ class Health:
 
     Attributes:
         num_rollbacks: how often the run went back.
-        ran_at_once: whether no window since it went back was a good one.
+        ran_at_once: whether no window was a good one since it went back or was resumed.
         fit: what the curves say, or None where they say nothing.
     """
 
@@ -89,7 +89,7 @@ class Health:
         self._window = _Window(counters)
         self._alarm: Diverged | None = None
         self._begin_window()
-        self.ran_at_once = False
+        self.ran_at_once = bool(before)
 
     def start(self, pids: Callable[[], Mapping[int, int]] | None) -> None:
         """Begin to watch the processes.

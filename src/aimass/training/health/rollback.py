@@ -58,7 +58,7 @@ def go_back(trainer: Trainer, supervisor: Supervisor | None, alarm: RanAway) -> 
 
 
 def _choose(trainer: Trainer) -> Checkpoint:
-    below = trainer.went_back_to if trainer.health.ran_at_once else None
+    below = trainer.began_at if trainer.health.ran_at_once else None
     checkpoint = trainer.saver.last(below)
     if checkpoint is not None:
         opening.fit_leases(checkpoint.snapshot, trainer.plan, checkpoint.state, in_rounds=plane_of(trainer.config).in_rounds)
@@ -78,5 +78,5 @@ def _restore(trainer: Trainer, supervisor: Supervisor | None, checkpoint: Checkp
             server.words[server.layout.slot(slot) + BUFFERED] = 1  # so that their mean is that of the checkpoint
     trainer.counters.begin_again(state.get("counters"))
     trainer.rules.go_back(state.get("history", []))
-    trainer.went_back_to = checkpoint.snapshot.clock
+    trainer.began_at = checkpoint.snapshot.clock
     trainer.begin_counting(state)

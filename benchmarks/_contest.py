@@ -74,8 +74,8 @@ class Contest:
         return json.dumps(asdict(self))
 
     def slowness(self, worker: int) -> float:
-        """How many times as long a worker takes now: as `aimass.training.shaping` has it for ours."""
-        from aimass.training.shaping import Shape
+        """How many times as long a worker takes now: as `aimass.training.workers.shaping` has it for ours."""
+        from aimass.training.workers.shaping import Shape
 
         shape = Shape(slow={int(number): factor for number, factor in self.slow.items()}, moves_s=self.moves_s)
         return shape.slowness(worker, time.monotonic())
@@ -124,7 +124,7 @@ class OurRun:
 
     def __init__(self, contest: Contest, data: aimass.data.Dataset, workers: int, strategy: dict[str, Any], home: str) -> None:
         import aimass
-        from aimass.training.shaping import shaped
+        from aimass.training.workers.shaping import shaped
 
         settings: dict[str, Any] = {
             "model": {"name": "mlp", "hidden": list(contest.hidden)},
@@ -176,7 +176,7 @@ class OurRun:
             self._steps[worker] += [now] * (self._counted[worker] - seen)
 
     def _count(self, worker: int) -> int:
-        from aimass.training.worker import STEPS
+        from aimass.training.workers.worker import STEPS
 
         return int(self.trainer.server.words[self.trainer.server.layout.slot(worker) + STEPS])
 

@@ -63,7 +63,7 @@ def test_show_for_programs(aimass, run):
 
 
 def test_health_shows_what_was_amiss_and_what_processes_cost(aimass, run):
-    assert aimass("runs", "health", run.id).out.endswith("nothing was amiss so far\n")
+    assert aimass("runs", "health", run.id).out.endswith("nothing was amiss\n")
     sample = {"pid": 7, "cpu_percent": 93.4, "rss_bytes": 3 << 20, "rows_per_s": 1234.5, "loss": 0.25}
     with EventLog(run.folder / "events.jsonl", run.id) as log:
         log.append(WorkerLost(worker=1, pid=77, how="killed by SIGKILL"))
@@ -139,7 +139,7 @@ def test_show_tells_how_stale_gradients_were_and_what_servers_did(aimass, home):
     at = next(number for number, line in enumerate(lines) if line.startswith("staleness"))
     counts = {int(steps): int(count) for steps, count in (item.split(": ") for item in lines[at][18:].split(", "))}
     assert sum(counts.values()) == run.metrics()["steps"]
-    assert f"{max(counts)} at most; leads of up to {run.metrics()['largest_lead']} step" in lines[at + 1]
+    assert f"{max(counts)} at most; leads of up to {run.metrics()['largest_lead']} exchange" in lines[at + 1]
     header = next(number for number, line in enumerate(lines) if line.startswith("server"))
     assert lines[header].split()[:3] == ["server", "parameters", "steps"]
     assert [line.split()[:3] for line in lines[header + 1 : header + 3]] == [["0", "32", "40"], ["1", "35", "40"]]

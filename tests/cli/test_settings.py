@@ -35,7 +35,7 @@ def test_defaults_come_from_the_config():
     assert found["optimizer.name"].default == TrainConfig.parse({}).optimizer.name
     assert found["checkpoint.every"].default == str(TrainConfig.parse({}).checkpoint.every)
     assert found["model.hidden"].default == ",".join(map(str, FAMILIES.load("mlp").config().hidden))
-    assert found["strategy.atomic"].of == "async_sgd"
+    assert found["strategy.atomic"].of == "async_sgd, parameter_server"
 
 
 @pytest.mark.parametrize(

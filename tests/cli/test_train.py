@@ -70,6 +70,7 @@ def test_a_run_goes_on(aimass):
     outcome = aimass("train", "--resume", run.id, "--max-steps", "9", "--optimizer.lr", "0.5", "--json")
     found = json.loads(outcome.out)
     assert (found["id"], found["metrics"]["steps"]) == (run.id, 9)
+    assert found["test"].keys() >= {"loss", "accuracy"}
     assert "going on from step 6" in outcome.err
     assert outcome.err.count("training on") == 1
     assert Run.open(run.id).config.optimizer.lr == 0.5

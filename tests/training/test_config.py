@@ -7,7 +7,7 @@ import torch
 import aimass
 from aimass.core.errors import AimassError, UsageError
 from aimass.training.config import TrainConfig
-from aimass.training.train import settle
+from aimass.training.train import changed, settle
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,9 @@ from aimass.training.train import settle
         ({"strategy": {"name": "ps", "scale_steps": True}}, "with staleness=0 no gradient is ever old; leave scale_steps out"),
         ({"strategy": {"name": "ps", "sync_every": 0}}, r"strategy\.sync_every=0: it is a number of batches from 1"),
         ({"strategy": {"name": "ps", "staleness": 2, "push": "delta", "compensation": "constant"}}, "compensation is for gradients"),
-        ({"strategy": "ps", "lease": {"batches": 4}}, r"in rounds a lease is .* which is 1 batches; leave lease\.batches out"),
+        ({"strategy": "ps", "lease": {"batches": 4}}, r"in rounds a lease is .* which is 1 batch; leave lease\.batches out"),
+        ({"strategy": {"staleness": 3}}, r"staleness is a setting of parameter_server, and not of single; leave it out, or set strategy"),
+        ({"strategy": {"name": "ps", "accumulate": 2}}, "accumulate is a setting of allreduce, and not of parameter_server"),
         ({"epoks": 3}, "no setting 'epoks'"),
         ({"schedule": "cosine", "budget": "5s"}, "cosine schedule needs to know where training ends"),
         ({"schedule": "linear"}, r"schedule\.name='linear'"),
@@ -74,6 +76,23 @@ def test_the_default_strategy_follows_the_workers():
     assert settle({})[0].strategy.name == "single"
     assert settle({"workers": 2})[0].strategy.name == "async_sgd"
     assert settle({"workers": 0, "strategy": "ap-sgd"})[0].strategy.name == "async_sgd"
+
+
+def test_a_strategy_of_which_only_a_field_is_given_is_the_default_one():
+    assert settle({"workers": 2, "strategy.atomic": False})[0].strategy.name == "async_sgd"
+
+
+@pytest.mark.parametrize("none", [None, "none"])
+def test_no_bound_on_staleness_is_written_none(none):
+    assert settle({"workers": 2, "strategy": {"name": "ps", "staleness": none}})[0].strategy.staleness is None
+
+
+def test_another_strategy_or_optimizer_brings_settings_of_its_own():
+    config, _ = settle({"workers": 2, "strategy": {"name": "ddp", "accumulate": 3}, "optimizer": {"name": "sgd", "momentum": 0.5}})
+    other = changed(config, {"strategy": {"name": "ssp", "staleness": 3}, "optimizer": {"name": "adam"}})
+    assert (other.strategy.staleness, other.optimizer.momentum) == (3, None)
+    same = changed(config, {"strategy": {"name": "allreduce", "backend": "gloo"}, "optimizer.lr": 0.5})
+    assert (same.strategy.accumulate, same.optimizer.momentum) == (3, 0.5)
 
 
 def test_epochs_default_only_where_nothing_bounds_the_run():

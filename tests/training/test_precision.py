@@ -44,12 +44,15 @@ def test_digits_are_learnt_in_bf16_as_in_float32(strategy, workers, digits):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here auto is a GPU")
-def test_without_a_gpu_auto_is_the_cpu_to_the_bit(digits):
+def test_without_a_gpu_auto_is_the_cpu_to_the_bit(digits, tmp_path):
     runs = [aimass.train(digits, device=device, epochs=1).wait() for device in ("auto", "cpu")]
     assert torch.equal(*(parameters_of(run) for run in runs))
     assert event_of(runs[0], "run_started")["devices"] == ["cpu"]
     with pytest.raises(AimassError, match="'cuda' is not here: this PyTorch sees no GPU"):
-        aimass.train(digits, device="cuda").wait()
+        aimass.train(digits, device="cuda", home=tmp_path)
+    with pytest.raises(AimassError, match="needs a GPU for each of the 2 workers"):
+        aimass.train(digits, strategy={"name": "allreduce", "backend": "nccl"}, workers=2, home=tmp_path)
+    assert not list(tmp_path.iterdir())  # refused before there was a run
 
 
 @pytest.mark.parametrize("workers", [0, 1])

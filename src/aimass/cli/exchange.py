@@ -12,13 +12,13 @@ def staleness_line(metrics: Mapping[str, Any]) -> str | None:
     """How stale gradients were; None where none could be.
 
     >>> staleness_line({"staleness": [6, 3, 1], "staleness_mean": 0.5, "staleness_most": 2, "largest_lead": 3, "held_back_s": 1.5})
-    '0.50 on average, 2 at most; leads of up to 3 steps, workers held back for 1.5 s'
+    '0.50 on average, 2 at most; leads of up to 3 exchanges, workers held back for 1.5 s'
     """
     if not metrics.get("staleness_most") and metrics.get("largest_lead") is None:
         return None
     line = f"{metrics['staleness_mean'] or 0:.2f} on average, {metrics['staleness_most']:,} at most"
     if (lead := metrics.get("largest_lead")) is not None:
-        line += f"; leads of up to {lead:,} step{'s' * (lead != 1)}, workers held back for {metrics['held_back_s']:.1f} s"
+        line += f"; leads of up to {lead:,} exchange{'s' * (lead != 1)}, workers held back for {metrics['held_back_s']:.1f} s"
     return line
 
 

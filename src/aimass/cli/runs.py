@@ -13,7 +13,7 @@ import typer
 
 from aimass.cli.exchange import histogram, print_servers, staleness_line
 from aimass.cli.options import AsJson
-from aimass.cli.output import figures, print_json, print_table
+from aimass.cli.output import figures, number, print_json, print_table
 from aimass.cli.run_health import INCIDENTS, describe_health, print_samples
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def health(run: Name, json: AsJson = False) -> None:
     if json:
         return print_json(describe_health(found, list(map(_as_line, incidents))))
     print_samples(events)
-    for sentence in _noteworthy(incidents) or ["nothing was amiss so far"]:
+    for sentence in _noteworthy(incidents) or [f"nothing was amiss{' so far' * (found.state == 'running')}"]:
         typer.echo(f"  {sentence}")
 
 
@@ -123,7 +123,11 @@ def scale(
 
     found = Run.open(run)
     found.scale(workers)
-    return print_json({"run": found.id, "workers": workers}) if json else typer.echo(f"{found.id} goes on with {workers:,} workers")
+    return (
+        print_json({"run": found.id, "workers": workers})
+        if json
+        else typer.echo(f"{found.id} goes on with {workers:,} worker{'s' * (workers != 1)}")
+    )
 
 
 def _show(run: Run) -> None:
@@ -139,7 +143,7 @@ def _show(run: Run) -> None:
     }
     for name in ("steps", "epochs", "elapsed_s", "rows_per_s", "train_loss", "workers_lost", "gradients_refused", "rollbacks"):
         if metrics.get(name) is not None:
-            facts[name.replace("_", " ")] = f"{metrics[name]:,}"
+            facts[name.replace("_", " ")] = number(metrics[name]) if name == "train_loss" else f"{metrics[name]:,}"
     if metrics.get("validation"):
         facts["validation"] = figures(metrics["validation"])
         facts["best"] = figures(metrics["best"])

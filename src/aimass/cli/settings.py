@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import getdoc
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -30,7 +30,7 @@ class Setting:
         types: what it may hold: the leaves of its annotation.
         default: as people write it; empty where there is none.
         help: what it is for.
-        of: the plugin that it belongs to (`"mlp"`); empty where it belongs to every run.
+        of: the plugins that it belongs to (`"mlp"`), by commas; empty where it belongs to every run.
     """
 
     name: str
@@ -166,7 +166,8 @@ def table() -> dict[str, Setting]:
         for plugin, config in plugins.get(setting.name, {}).items():
             for own in _settings(config, f"{setting.name}.", of=plugin):
                 if own.name != f"{setting.name}.name":
-                    found.setdefault(own.name, own)
+                    known = found.setdefault(own.name, own)
+                    found[own.name] = replace(known, of=f"{known.of}, {plugin}") if known is not own else own
     return found
 
 

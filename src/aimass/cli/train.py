@@ -101,7 +101,6 @@ def train(
     given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     settings = {name: given[name] for name in SETTINGS if name in given} | context.meta[META]
     _check_places(out, plot)
-    dataset = None
     with StopInOrder() as stop:
         if resume is not None:
             start = _resumption(resume, given, settings)
@@ -110,7 +109,7 @@ def train(
             dataset = _load(data, given)
             start = _beginning(dataset, settings, quiet=json)
         run = carry_out(start, stop, style=progress.value if progress else None)
-    _report(run, dataset, out, plot, as_json=json)
+    _report(run, out, plot, as_json=json)
 
 
 def carry_out(start: Callable[[], Run], stop: StopInOrder, style: Any = None) -> Run:
@@ -174,8 +173,8 @@ def _check_places(out: Path | None, plot: Path | None) -> None:
         raise UsageError(f"--plot {plot} cannot be drawn; end the name in .png, .svg or .pdf")
 
 
-def _report(run: Run, dataset: Dataset | None, out: Path | None, plot: Path | None, *, as_json: bool) -> None:
-    model, metrics = run.model, run.metrics()
+def _report(run: Run, out: Path | None, plot: Path | None, *, as_json: bool) -> None:
+    model, metrics, dataset = run.model, run.metrics(), run.data
     test = model.evaluate(dataset.test) if dataset is not None and len(dataset.test) else None
     saved = model.save(out) if out is not None else run.folder / "model"
     drawn = run.plot(plot) if plot is not None else None

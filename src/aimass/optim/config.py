@@ -60,8 +60,9 @@ class OptimizerConfig(Config):
     """Which optimizer, and how it is set. What is left out has the method's own default.
 
     Args:
-        name: one of `METHODS`; PyTorch's spelling (`"torch.optim.NAdam"`, `"NAdam"`) is understood.
-        lr: the learning rate; by default the method's own in `METHODS`.
+        name: such as `sgd`, `momentum`, `adam`, `adamw`, `adagrad` or `rmsprop`; PyTorch's spelling (`"torch.optim.NAdam"`, `"NAdam"`)
+            is understood.
+        lr: the learning rate; by default the method's own.
         weight_decay: λ ≥ 0.
         decoupled: True shrinks the weights by `1 − lr·λ` before the step (Loshchilov and Hutter), False adds λ·p to the
             gradient (L2). By default True for `adamw` and False for the others.

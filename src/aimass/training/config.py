@@ -144,8 +144,10 @@ class TrainConfig(Config):
         values = {**values, "workers": workers} if "workers" in values else dict(values)
         if least is not None:
             values["least_workers"] = least
-        if values.get("strategy") is None:
-            values["strategy"] = "async_sgd" if isinstance(workers, int) and workers > 0 else "single"
+        strategy = values.get("strategy")
+        if strategy is None or (isinstance(strategy, Mapping) and "name" not in strategy):
+            name = "async_sgd" if isinstance(workers, int) and workers > 0 else "single"
+            values["strategy"] = {"name": name, **(strategy or {})}
         return values
 
     @property
@@ -169,7 +171,7 @@ class TrainConfig(Config):
         exchange = self.strategy.sync_batches
         if self.strategy.plane == "rounds" and self.lease.batches not in (None, exchange):
             raise UsageError(
-                f"in rounds a lease is what a worker does between two exchanges, which is {exchange} batches; "
+                f"in rounds a lease is what a worker does between two exchanges, which is {exchange:,} batch{'es' * (exchange != 1)}; "
                 "leave lease.batches out, or set strategy.sync_every"
             )
         if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:

@@ -88,7 +88,7 @@ class DriverPaused(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStuck(Event):
-    """A worker that held a lock and did not move was killed."""
+    """A worker that held a lock or was stopped by a signal, and did not move, was killed."""
 
     kind = "worker_stuck"
     worker: int

@@ -109,6 +109,16 @@ def layout_options(config: TrainConfig, update: Update, num_parameters: int) -> 
     return options
 
 
+def check_devices(config: TrainConfig) -> None:
+    """See whether the machine has the devices that the settings ask for.
+
+    Raises:
+        UsageError: it has not.
+    """
+    find_devices(config.device, config.workers)
+    _backend(config)
+
+
 def pace_of(config: TrainConfig, server: SharedMemoryServer, slot: int) -> Pace | None:
     """What holds a worker back that runs too far ahead of the others; None where nothing does."""
     bound = getattr(config.strategy, "staleness", None)

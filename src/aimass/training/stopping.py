@@ -61,7 +61,7 @@ class StopRules:
         """The reason that ends a run which has done all that it was to do, and a sentence about it."""
         if steps == self.config.max_steps:
             return "max_steps", f"all {steps:,} steps are done"
-        return "epochs", f"all {self.config.num_epochs} epochs are done"
+        return "epochs", "its one epoch is done" if self.config.num_epochs == 1 else f"all {self.config.num_epochs} epochs are done"
 
     def judge(self) -> tuple[str, str] | None:
         """After an epoch was added to `history`: the reason to stop and a sentence about it, or None."""

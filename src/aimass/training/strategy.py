@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimass.core.config import Config
+from aimass.core.errors import UsageError
 from aimass.core.plugins import Kind
 
 if TYPE_CHECKING:
@@ -76,7 +77,18 @@ def parse_strategy(value: Any) -> StrategyConfig:
     fields = dict(value) if isinstance(value, Mapping) else {"name": value}
     fields["name"] = STRATEGIES.canonical(str(fields.get("name", "")))
     strategy: type[Strategy] = STRATEGIES.load(fields["name"])
+    for name in fields:
+        if name not in strategy.config_class.model_fields and (having := _strategies_with(name)):
+            raise UsageError(
+                f"strategy.{name} is a setting of {' and '.join(having)}, and not of {fields['name']}; leave it out, or set "
+                f"strategy to {' or '.join(map(repr, having))}"
+            )
     return strategy.config_class.parse(fields, "strategy.")
+
+
+def _strategies_with(setting: str) -> list[str]:
+    """The strategies that have a setting of this name."""
+    return [name for name in STRATEGIES.names() if setting in STRATEGIES.load(name).config_class.model_fields]
 
 
 def build_strategy(config: StrategyConfig) -> Strategy:

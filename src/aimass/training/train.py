@@ -36,7 +36,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
             and for short `epochs`, `max_steps`, `tolerance`, `patience`, `budget` (all of `stop`) and `lr` (of `optimizer`).
 
     Raises:
-        UsageError: a setting is unknown or out of range.
+        UsageError: a setting is unknown or out of range, or asks for a GPU that is not here.
         DataError, NotFound: the data cannot be read or trained on.
 
     >>> import tempfile
@@ -45,6 +45,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     ('epochs', 8)
     """
     config, module = settle(settings)
+    _check_devices(config)
     if config.workers:
         _warm_up(config)
     dataset = _load(data, target)
@@ -84,6 +85,7 @@ def resume(
     config = changed(run.config, changes)
     if config.model.name == CUSTOM and model is None:
         raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
+    _check_devices(config)
     if config.workers:
         _warm_up(config)
     dataset = _load_again(run, data)
@@ -117,6 +119,14 @@ def check_data(config: TrainConfig, data: Dataset) -> None:
             )
     if not len(data.train):
         raise DataError("the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1)")
+
+
+def _check_devices(config: TrainConfig) -> None:
+    """Refuse, before a process starts, GPUs that are not here. Only those who ask for some wait for torch to be imported."""
+    if config.device.startswith("cuda") or getattr(config.strategy, "backend", None) == "nccl":
+        from aimass.training.planes import check_devices
+
+        check_devices(config)
 
 
 def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:

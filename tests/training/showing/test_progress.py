@@ -84,7 +84,7 @@ def test_where_and_in_what_it_computes_is_said(told):
     unable = happened.PrecisionChosen(precision="float32", float32_s=0.0052, bf16_s=None)
     assert lines_of(told(started(devices=["cuda:0", "cuda:1"]), chosen, unable, ENDED))[:3] == [
         "training on x: 100 rows, 10 parameters, async_sgd with 2 workers, on cuda:0 and cuda:1",
-        "computing in bf16: a step takes 0.0052 s in float32 and 0.0021 s in bf16",
+        "computing in bf16: a step takes 5.2 ms in float32 and 2.1 ms in bf16",
         "computing in float32: the model cannot in bfloat16",
     ]
     assert lines_of(told(started(devices=["cpu"]), ENDED))[0].endswith("with 2 workers")
@@ -198,7 +198,8 @@ def test_little_things():
     assert [duration(seconds) for seconds in (0, 59.9, 60, 3600)] == ["0:00", "0:59", "1:00", "1:00:00"]
     assert headline({"loss": 0.5}) == "loss 0.5000"
     assert (
-        news(happened.WorkerStuck(worker=1, pid=5, stuck_s=2.04)) == "worker 1 held a lock and stood still for 2.0 s; process 5 is killed"
+        news(happened.WorkerStuck(worker=1, pid=5, stuck_s=2.04))
+        == "worker 1 stood still for 2.0 s, stopped or with a lock; process 5 is killed"
     )
     assert news(happened.CheckpointUnreadable(name="step-1", reason="torn")) == "checkpoint step-1 is passed over: torn"
     assert (

@@ -34,12 +34,12 @@ def go_back(trainer: Trainer, supervisor: Supervisor | None, alarm: RanAway) -> 
     """
     health, diverged = trainer.health, alarm.diverged
     if not health.config.enabled:
-        raise TrainingError(f"{diverged.message}; {ADVICE}")
+        raise TrainingError(f"{diverged.message}; {ADVICE}") from None
     trainer.tell(diverged)
     most = health.config.rollbacks
     if health.num_rollbacks >= most:
         tried = f"; going back {most} time{'' if most == 1 else 's'}, to half the rate each time, did not help" if most else ""
-        raise TrainingError(f"{diverged.message}{tried}; {ADVICE}")
+        raise TrainingError(f"{diverged.message}{tried}; {ADVICE}") from None
     if supervisor is not None:
         supervisor.stop_all()
     from_step = trainer.leases.committed_batches

@@ -28,7 +28,16 @@ def headline(metrics: dict[str, float]) -> str:
     ('accuracy 0.9700', '')
     """
     names = [name for name in metrics if name != "loss"] or list(metrics)
-    return f"{names[0]} {metrics[names[0]]:.4f}" if names else ""
+    return f"{names[0]} {_figure(metrics[names[0]])}" if names else ""
+
+
+def _figure(value: float) -> str:
+    """A loss or a metric, to four places, or with an exponent where those would hold nothing or where it has run away.
+
+    >>> _figure(0.97), _figure(0.0), _figure(1.084e-6), _figure(3.87e35)
+    ('0.9700', '0.0000', '1.084e-06', '3.87e+35')
+    """
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 @dataclass
@@ -97,7 +106,7 @@ class Standing:
 
     def figures(self) -> list[str]:
         """Loss, validation metric, speed and workers, each where it is known."""
-        figures = [f"loss {self.loss:.4f}"] if self.loss is not None else []
+        figures = [f"loss {_figure(self.loss)}"] if self.loss is not None else []
         if self.validation:
             figures.append(f"validation {headline(self.validation)}")
         if self.rows_per_s:
@@ -120,7 +129,8 @@ def news(event: Event) -> str | None:
         case happened.PrecisionChosen(bf16_s=None):
             return "computing in float32: the model cannot in bfloat16"
         case happened.PrecisionChosen():
-            return f"computing in {event.precision}: a step takes {event.float32_s:.3g} s in float32 and {event.bf16_s:.3g} s in bf16"
+            float32_ms, bf16_ms = (f"{1000 * (seconds or 0.0):.3g} ms" for seconds in (event.float32_s, event.bf16_s))
+            return f"computing in {event.precision}: a step takes {float32_ms} in float32 and {bf16_ms} in bf16"
         case happened.WorkerLost():
             inside = " inside a push" if event.inside_push else ""
             return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}"
@@ -132,7 +142,7 @@ def news(event: Event) -> str | None:
         case happened.DriverPaused():
             return f"the process that watches the run stood still for {event.seconds:.1f} s; nobody is held to it"
         case happened.WorkerStuck():
-            return f"worker {event.worker} held a lock and stood still for {event.stuck_s:.1f} s; process {event.pid} is killed"
+            return f"worker {event.worker} stood still for {event.stuck_s:.1f} s, stopped or with a lock; process {event.pid} is killed"
         case happened.WorkerStarted(replaces_dead=True):
             return f"worker {event.worker} runs again as process {event.pid}"
         case happened.LeaseReassigned() if not event.reason.endswith(_IN_ORDER):  # one who leaves gives back what is left

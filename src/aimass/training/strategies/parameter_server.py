@@ -34,6 +34,11 @@ def _batches_or_time(value: Any) -> int | str:
     raise ValueError("it is a number of batches from 1 to 1,000,000, or a time with its unit, such as 4 or '2s'")
 
 
+def _bound(value: Any) -> Any:
+    """No bound may be written as the text `none`, as on the command line."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
 class ParameterServerConfig(StrategyConfig):
     """Settings of `parameter_server`.
 
@@ -50,7 +55,7 @@ class ParameterServerConfig(StrategyConfig):
     """
 
     name: Literal["parameter_server"] = "parameter_server"
-    staleness: Annotated[int, Field(ge=0, le=10**6)] | None = 0
+    staleness: Annotated[Annotated[int, Field(ge=0, le=10**6)] | None, BeforeValidator(_bound)] = 0
     servers: Annotated[int, Field(ge=1, le=1024)] | None = None
     push: Literal["gradient", "delta"] = "gradient"
     sync_every: Annotated[int | str, BeforeValidator(_batches_or_time)] = 1

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from contextlib import suppress
 
 import pytest
 import torch
@@ -25,10 +26,10 @@ def test_every_batch_counts_once_however_workers_join_leave_and_die(strategy, da
         look(run)
 
     monkeypatch.setattr(trainer.Trainer, "_look", scale_now_and_then)
-    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 4, epochs=NUM_KILLS // 3, workers=(1, 3), strategy=strategy)
+    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 3, epochs=NUM_KILLS // 2, workers=(1, 3), strategy=strategy)
     scaled, left, lost = ([event for event in run.events if event.kind == kind] for kind in ("scaled", "worker_left", "worker_lost"))
     print(f"{run.kills} kills, {len(scaled)} times scaled, {len(left)} workers left, {run.repairs} repairs: {run.where}")
-    assert run.kills >= NUM_KILLS // 8
+    assert run.kills >= NUM_KILLS // 6
     assert len(lost) >= run.kills - run.where["anywhere"]  # a timer may find that its worker has left
     assert len(left) >= 2
     run.check()
@@ -47,7 +48,8 @@ def test_rounds_equal_plain_torch_however_workers_join_leave_and_die(monkeypatch
         if pids and (run.leases.epochs_done not in seen or generator.random() < 0.1):
             seen.add(run.leases.epochs_done)
             run.wishes.ask(generator.randint(1, 3))
-            os.kill(generator.choice(pids), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # one that was told to leave may have left
+                os.kill(generator.choice(pids), signal.SIGKILL)
         look(run)
 
     monkeypatch.setattr(trainer.Trainer, "_look", scale_and_kill_now_and_then)

@@ -13,7 +13,7 @@ from aimass.training import opening, trainer
 from aimass.training.train import settle
 from aimass.training.workers import worker as worker_module
 
-NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "40"))
+NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "24"))
 NUM_WORKERS = 2
 
 

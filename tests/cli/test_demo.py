@@ -25,7 +25,7 @@ def test_the_demo_tells_the_whole_story_stays_until_it_is_interrupted_and_leaves
         if "stays up until Ctrl-C" in line:
             break
     url = json.loads(Path("shown/home/credentials.json").read_text())["url"]
-    assert httpx.get(f"{url}/health/ready").status_code == 200
+    assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

@@ -31,7 +31,7 @@ def test_a_first_start_says_all_that_is_needed_next(start, home):
     assert read_login(home).url == url
     assert read_login(home).key == key
     assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
-    assert httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+    assert httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"}, timeout=60).status_code == 200
     rest = leave(process)
     assert f"it is also in {home / 'credentials.json'}" in rest
     assert "aimass jobs create digits" in rest
@@ -42,7 +42,7 @@ def test_a_first_start_says_all_that_is_needed_next(start, home):
     assert set(again) == {"url", "pid", "home"}
     assert (again["pid"], again["home"]) == (process.pid, str(home))
     assert read_login(home).url == again["url"]
-    assert httpx.get(f"{again['url']}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
+    assert httpx.get(f"{again['url']}/v1/models", headers={"authorization": f"Bearer {key}"}, timeout=60).status_code == 200
     assert leave(process) == ""
 
 

@@ -159,9 +159,9 @@ def check(service, clients):
         aliases = http.get("/v1/registry/models/iris").json()["aliases"]
         assert {name: aliases.get(name) for name in clients.aliases} == clients.aliases
         for key in clients.keys:
-            assert httpx.get(f"{service.url}/v1/models", headers={"authorization": f"Bearer {key['key']}"}).status_code == 200
+            assert httpx.get(f"{service.url}/v1/models", headers={"authorization": f"Bearer {key['key']}"}, timeout=60).status_code == 200
         for key in clients.revoked:
-            assert httpx.get(f"{service.url}/v1/models", headers={"authorization": f"Bearer {key['key']}"}).status_code == 401
+            assert httpx.get(f"{service.url}/v1/models", headers={"authorization": f"Bearer {key['key']}"}, timeout=60).status_code == 401
         check_jobs(http, clients)
         check_bill(http, clients)
 

@@ -6,8 +6,13 @@ Everyone trains the same network on the same rows, with as many rows per worker 
 it is watched: rows a second are counted in the middle of a run, without its start and end. A step takes 20 to 50 ms of one core.
 
 Two cores of a shared machine are seldom two: hyperthreads, a shared cache and other work take their part. So two independent plain
-loops at once are measured against one alone. What they reach is what the cores allowed, and the most that any strategy can. `single`
+loops at once are measured against one alone. What they reach is what the cores allowed. Workers that
+share p and the states can do better: they move less through caches and memory. `single`
 trains in the process of the caller, which is what a user without workers has: the last ratio is against that.
+
+The processor time that the workers took a batch is measured as well. Other work touches that only through caches and memory, so it tells on
+a busy machine too what working together costs: two idle cores give at most 2 · (processor time a batch of one ÷ of two), less what
+workers wait for each other.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,7 @@ from _measure import ONE_THREAD, arguments, interleave, median, show
 
 os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
 
+import psutil
 from _contest import Contest, our_run, random_rows, strategies, torch_run, write_rows
 
 import aimass
@@ -36,28 +42,52 @@ _NUM_BATCHES = 64
 _WARM_STEPS = 5
 
 
-def measure_ours(contest: Contest, data: aimass.data.Dataset, strategy: dict[str, Any], seconds: float, workers: int) -> float:
-    """Batches a second. Without a strategy of several, it is `single`."""
+@dataclass(frozen=True)
+class Pace:
+    """How fast someone went.
+
+    Args:
+        batches_per_s: over all processes.
+        cpu_s: processor time of the processes that train, per batch.
+    """
+
+    batches_per_s: float
+    cpu_s: float
+
+
+def measure_ours(contest: Contest, data: aimass.data.Dataset, strategy: dict[str, Any], seconds: float, workers: int) -> Pace:
+    """How fast ours go; without workers, in this process."""
     with our_run(contest, data, workers, strategy) as run:
         run.wait_for(_WARM_STEPS)
-        start, before = time.monotonic(), run.committed
+        pids = [run.pid(worker) for worker in range(workers)] or [os.getpid()]
+        start, before, took = time.monotonic(), run.committed, cpu_s(pids)
         time.sleep(seconds)
-        after, end = run.committed, time.monotonic()
-    return (after - before) / (end - start)
+        after, end, took = run.committed, time.monotonic(), cpu_s(pids) - took
+    return Pace((after - before) / (end - start), took / max(after - before, 1))
 
 
-def measure_torch(contest: Contest, seconds: float, processes: int, *, group: bool) -> float:
-    """Batches a second, over all processes."""
+def measure_torch(contest: Contest, seconds: float, processes: int, *, group: bool) -> Pace:
+    """How fast plain loops or DDP go."""
     with torch_run(contest, processes, group=group) as run:
         run.wait_for(_WARM_STEPS)
-        start = time.monotonic()
+        pids = [run.pid(rank) for rank in range(processes)]
+        start, took = time.monotonic(), cpu_s(pids)
         time.sleep(seconds)
-        end = time.monotonic()
-        return sum(int(((moments := run.steps(rank)) >= start).sum() - (moments > end).sum()) for rank in range(processes)) / (end - start)
+        end, took = time.monotonic(), cpu_s(pids) - took
+        done = sum(int(((moments := run.steps(rank)) >= start).sum() - (moments > end).sum()) for rank in range(processes))
+    return Pace(done / (end - start), took / max(done, 1))
 
 
-def rows_of(found: dict[str, list[float]], batch_size: int) -> list[dict[str, str]]:
+def cpu_s(pids: list[int]) -> float:
+    """Processor time that processes have taken."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return float(sum(one.user + one.system for one in times))
+
+
+def rows_of(paces: dict[str, list[Pace]], batch_size: int) -> list[dict[str, str]]:
     """The table: a row a contestant. Ratios are medians over rounds, in which both were measured within a minute."""
+    found = {name: [pace.batches_per_s for pace in values] for name, values in paces.items()}
+    cpu = {name: median([pace.cpu_s for pace in values]) for name, values in paces.items()}
     ceiling, single = scaling(found, CEILING), found[f"{SINGLE} × 1"]
     rows = []
     for name in several(found):
@@ -73,10 +103,20 @@ def rows_of(found: dict[str, list[float]], batch_size: int) -> list[dict[str, st
                 "most": f"{max(times):.2f}",
                 "of what the cores allowed": f"{median([a / b for a, b in zip(times, ceiling, strict=True)]):.0%}",
                 "2 ÷ single": f"{median([a / b for a, b in zip(two, single, strict=True)]):.2f}",
+                "CPU ms a batch, 1": f"{1e3 * cpu[f'{name} × 1']:.1f}",
+                "2": f"{1e3 * cpu[f'{name} × 2']:.1f}",
                 "n": str(len(times)),
             }
         )
-    return [*rows, {"": SINGLE, "1: rows/s": f"{median(single) * batch_size:,.0f}", "n": str(len(single))}]
+    return [
+        *rows,
+        {
+            "": SINGLE,
+            "1: rows/s": f"{median(single) * batch_size:,.0f}",
+            "CPU ms a batch, 1": f"{1e3 * cpu[f'{SINGLE} × 1']:.1f}",
+            "n": str(len(single)),
+        },
+    ]
 
 
 def several(found: dict[str, list[float]]) -> list[str]:
@@ -96,7 +136,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = random_rows(contest, _NUM_BATCHES)
         contest = replace(contest, rows=write_rows(data, Path(folder)))
-        contestants: dict[str, Callable[[int], float]] = {
+        contestants: dict[str, Callable[[int], Pace]] = {
             CEILING: partial(measure_torch, contest, seconds, group=False),
             DDP: partial(measure_torch, contest, seconds, group=True),
             **{name: partial(measure_ours, contest, data, strategy, seconds) for name, strategy in strategies().items()},
@@ -109,7 +149,7 @@ def main() -> None:
         f"MLP {contest.hidden}, Adam, {contest.batch_size} rows per worker per step, one thread a process;",
         f"rows in {seconds:g} s in the middle of each run; medians of n rounds, least and most of the rounds' ratios",
     ]
-    figures = {"batches_per_s": found, "scaling": {name: scaling(found, name) for name in several(found)}}
+    figures = {"paces": {name: [asdict(pace) for pace in values] for name, values in found.items()}}
     show("scaling", notes, rows, figures, as_json=options.json)
 
 

@@ -107,11 +107,11 @@ def watched(context):
 
 
 class StoppingPace(WatchedPace):
-    """Worker 0 stands still once: inside its fifth step."""
+    """Worker 0 stands still once: inside a step, when some are done."""
 
     def begin(self, goes_on):
         may = super().begin(goes_on)
-        if self._words[self._at + SLOT_CLOCK] == 4:
+        if self._words[self._at + SLOT_CLOCK] >= 4:  # one that comes late begins with the clock of the others
             self.stand_still()
         return may
 

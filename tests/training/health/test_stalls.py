@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from processes import is_running
 
@@ -30,13 +31,13 @@ def wait_for(run, kind, condition=lambda data: True, timeout_s=90):
 class Sleeps(torch.nn.Linear):
     """In one process it sleeps once inside forward, until a file is there."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, batch=20):
         super().__init__(13, 3)
-        self.folder, self.count = str(folder), 0
+        self.folder, self.batch, self.count = str(folder), batch, 0
 
     def forward(self, numbers):
         self.count += self.training
-        if self.training and self.count == 20:
+        if self.training and self.count == self.batch:
             mark = Path(self.folder) / "asleep"
             if not mark.exists():
                 mark.write_text(str(os.getpid()))
@@ -45,9 +46,11 @@ class Sleeps(torch.nn.Linear):
         return super().forward(numbers)
 
 
-def test_a_worker_asleep_in_forward_is_named_with_its_stack_and_nobody_else(tmp_path):
+@pytest.mark.parametrize("batch", [1, 20])
+def test_a_worker_asleep_in_forward_is_named_with_its_stack_and_nobody_else(batch, tmp_path):
+    """Also where it fell asleep before anybody looked at it."""
     health = {"stall": 0.5}
-    run = aimass.train("wine", model=Sleeps(tmp_path), workers=2, epochs=40, lease={"batches": 1, "timeout": 300}, health=health)
+    run = aimass.train("wine", model=Sleeps(tmp_path, batch), workers=2, epochs=40, lease={"batches": 1, "timeout": 300}, health=health)
     stalled = wait_for(run, "worker_stalled", lambda data: data["operation"] == "computing")
     assert (tmp_path / "asleep").read_text() == str(stalled["pid"])
     assert (stalled["operation"], stalled["is_stopped"]) == ("computing", False)

@@ -79,7 +79,6 @@ class Watched:
     operation: int = -1
     since_ns: int = 0
     is_named: bool = False
-    first_ns: int = field(default_factory=time.monotonic_ns)
     _durations: dict[int, deque[float]] = field(default_factory=dict)
 
     def see(self, operation: int, since_ns: int) -> float | None:

@@ -135,10 +135,7 @@ class Watch:
             self._sampler.see(worker, pid, self._counted(worker))
         self._watched = {key: self._watched.get(key) or Watched(self._config.stall) for key in doing}
         for (worker, pid), watched in self._watched.items():
-            operation, since_ns = doing[worker, pid]
-            if since_ns < watched.first_ns:  # what stands in the slot is of the one who had it before
-                operation, since_ns = STARTING, watched.first_ns
-            took_s = watched.see(operation, since_ns)
+            took_s = watched.see(*doing[worker, pid])
             if took_s is not None and watched.is_named:
                 watched.is_named = False
                 self._tell(WorkerRecovered(worker=worker, pid=pid, after_s=round(took_s, 3)))

@@ -13,6 +13,7 @@ from aimass.core.errors import TrainingError
 from aimass.parameters.layout import GENERATION, SLOT_STATE, STOP
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training.events import DriverPaused, LeaseReassigned, Scaled, WorkerLeft, WorkerLost, WorkerStarted, WorkerStuck
+from aimass.training.health.operations import STARTING
 from aimass.training.workers import worker
 from aimass.training.workers.buffers import mean_buffers, newest_integers
 from aimass.training.workers.elastic import Wishes, WorkerRange
@@ -216,6 +217,7 @@ class Supervisor:
             else:
                 orders.buffers = server.buffers(seat.slot).clone()  # it goes on with what the dead one had gathered
         words[at + worker.LEAVE] = 0
+        words[at + worker.OPERATION], words[at + worker.SINCE_NS] = STARTING, time.monotonic_ns()  # and not what the one before it did
         process = self.cluster.start(f"worker {seat.slot}", worker.main, orders, self._descriptors, self._log(seat))
         seat.begin(process, words[at + worker.STEPS], self.cluster.time.now())
 

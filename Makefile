@@ -23,7 +23,7 @@ demo: $(VENV)/.installed  ## install, then from an upload to an invoice on a ser
 	$(BIN)/aimass demo
 
 test: $(VENV)/.installed-dev  ## every test that needs no GPU
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not gpu'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
 
 check: $(VENV)/.installed-dev  ## format, lint, types, layers, doctests
 	$(BIN)/ruff format --check src tests benchmarks

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from services import Service, end_drivers, processes_of, wait_until
 
-OPERATIONS = int(os.environ.get("AIMASS_SOAK_OPERATIONS", "100"))
+OPERATIONS = int(os.environ.get("AIMASS_SOAK_OPERATIONS", "60"))
 NUM_CLIENTS, MOST_JOBS = 3, 12
 KILLS = {"service": 2, "job": 2, "engine": 3}
 ENDED = ("succeeded", "failed", "cancelled")

@@ -14,7 +14,7 @@ from jobplace import LONG, Place, charged_s, finish, has_trained, service
 from aimass.billing import ledger
 from aimass.service.jobs.folder import JobFolder
 
-KILLS = int(os.environ.get("AIMASS_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("AIMASS_TEST_KILLS", "3"))
 MOST_OF_A_DRIVER = 2  # the third in a row would end the job
 
 

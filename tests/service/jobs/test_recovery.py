@@ -162,9 +162,9 @@ def test_a_runner_whose_lease_is_gone_writes_nothing_more(place, jobs):
 def test_a_driver_leaves_no_process_behind(place, jobs, workers):
     job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "workers": workers}, cpus=1)["id"]
     has_trained(jobs, place, job)
-    driver = driver_of(place, job)
-    below = psutil.Process(driver.pid).children(recursive=True)
-    assert len(below) >= workers
+    driver = psutil.Process(driver_of(place, job).pid)
+    wait_for(lambda: len(driver.children(recursive=True)) >= workers)
+    below = driver.children(recursive=True)
     jobs.cancel(place.project, job)
     assert ended(jobs, place.project, job)["status"] == "cancelled"
     wait_for(lambda: not any(is_running(process.pid) for process in below))

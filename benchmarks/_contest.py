@@ -281,7 +281,7 @@ class PeerRun:
         import torch
 
         path = self.folder / "checkpoint.pt"
-        return int(torch.load(path)["steps"]) if path.exists() else 0
+        return int(torch.load(path, weights_only=True)["steps"]) if path.exists() else 0
 
     @property
     def said(self) -> str:

@@ -85,7 +85,7 @@ class Loop:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return 0
-        kept = torch.load(path)
+        kept = torch.load(path, weights_only=True)
         self.module.load_state_dict(kept["module"])
         self.optimizer.load_state_dict(kept["optimizer"])
         return int(kept["steps"])

@@ -234,6 +234,7 @@ def test_workers_and_fork_server_do_not_outlive_their_driver(how, tmp_path):
 def test_stopped_workers_do_not_outlive_their_driver_either(tmp_path):
     driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER), str(tmp_path)], stdout=subprocess.PIPE, text=True)
     pids = [int(pid) for pid in driver.stdout.readline().split()]
+    assert len(pids) == 3
     os.kill(pids[0], signal.SIGSTOP)
     driver.kill()
     driver.wait(30)

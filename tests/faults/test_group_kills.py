@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from faults import departing
+from faults.fate import QUOTA, WHERE
 from training.strategies.test_allreduce import assert_same, plain_loop, settings
 
 import aimass
@@ -29,10 +30,10 @@ def departures(monkeypatch):
 
             def open_with_kills():
                 run.opened()
-                run.server.words[run.server.layout.slot(0) + departing.QUOTA] = num_kills
+                run.server.words[run.server.layout.slot(0) + QUOTA] = num_kills
 
             def look_and_close():
-                words, at = run.server.words, run.server.layout.slot(0) + departing.WHERE
+                words, at = run.server.words, run.server.layout.slot(0) + WHERE
                 self.where = {moment: words[at + i] for i, moment in enumerate(departing.MOMENTS)}
                 best = run.server.replica(run.server.best)
                 self.states = [values.clone() for values in (best.p, *best.states)]

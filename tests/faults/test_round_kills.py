@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from faults import mortal
+from faults.fate import QUOTA, WHERE
 from training.plain import assert_same, train_plainly
 
 import aimass
@@ -29,10 +30,10 @@ def mortals(monkeypatch):
 
             def open_with_kills():
                 run.opened()
-                run.server.words[run.server.layout.slot(0) + mortal.QUOTA] = num_kills
+                run.server.words[run.server.layout.slot(0) + QUOTA] = num_kills
 
             def look_and_close():
-                words, at = run.server.words, run.server.layout.slot(0) + mortal.WHERE
+                words, at = run.server.words, run.server.layout.slot(0) + WHERE
                 self.where = {moment: words[at + i] for i, moment in enumerate(mortal.MOMENTS)}
                 self.repairs = sum(words[shard.words + SHARD_REPAIRS] for shard in run.server.shards)
                 self.p, self.clock = run.server.p.clone(), run.server.clock

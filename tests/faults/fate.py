@@ -1,0 +1,50 @@
+"""When a worker of a test kills itself: at the n-th time that a chosen moment comes, or by a timer."""
+
+import os
+import random
+import signal
+import time
+
+from aimass.parameters.layout import SLOT_FREE
+
+KILLS, QUOTA = SLOT_FREE + 8, SLOT_FREE + 9  # words of slot 0: how often workers were killed, and at most how often
+WHERE = SLOT_FREE + 10  # and from here on at which moment
+_LONGEST_LIFE_S = 0.02
+
+
+class Fate:
+    """Dies at the n-th time that a chosen moment comes, or by a timer that no Python code can put off ("anywhere").
+
+    Args:
+        server: in whose first slot deaths are counted.
+        moments: their names, of which the last is "anywhere".
+        longest_life: after how many moments it dies anyway.
+        weights: how likely each moment is chosen.
+    """
+
+    def __init__(self, server, moments, longest_life, weights=None):
+        self._words, self._at, self._moments = server.words, server.layout.slot(0), moments
+        self._chance = random.Random(time.monotonic_ns())
+        self._moment, self._nth = self._chance.choices(moments, weights)[0], self._chance.randint(1, 2)
+        self._left = longest_life
+
+    def reached(self, moment):
+        if self._left <= 0 or self._words[self._at + KILLS] >= self._words[self._at + QUOTA]:
+            return
+        self._left -= 1
+        if self._moment == "anywhere":
+            self._left = 0
+            self._count(self._moment)
+            if os.fork() == 0:
+                time.sleep(self._chance.random() * _LONGEST_LIFE_S)
+                os.kill(os.getppid(), signal.SIGKILL)
+                os._exit(0)
+            return
+        self._nth -= moment == self._moment
+        if self._nth == 0 or self._left == 0:
+            self._count(moment)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _count(self, moment):
+        self._words[self._at + KILLS] += 1  # by two workers at once it counts one, and one more is killed
+        self._words[self._at + WHERE + self._moments.index(moment)] += 1

@@ -1,6 +1,7 @@
 """Real signals to real processes."""
 
 import signal
+import time
 
 import psutil
 import pytest
@@ -53,12 +54,20 @@ def read_until(stream, text):
     raise AssertionError(f"{text!r} never came: {lines}")
 
 
+def family_of(pid, size, timeout_s=30):
+    """The processes below one, once there are so many: the first step may be done before the second worker is there."""
+    deadline = time.monotonic() + timeout_s
+    while len(family := psutil.Process(pid).children(recursive=True)) != size:
+        assert time.monotonic() < deadline, family
+        time.sleep(0.02)
+    return family
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_run_at_a_whole_checkpoint_and_leaves_no_process(start, number):
     process = start(*ENDLESS)
     read_until(process.stderr, "step")
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) == 3  # the process that forks workers, and two of them
+    family = family_of(process.pid, 3)  # the process that forks workers, and two of them
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -12,6 +12,7 @@ from aimass.core.config import seconds
 from aimass.core.errors import UsageError
 from aimass.parameters.base import Pushed
 from aimass.training.strategy import Strategy, StrategyConfig
+from aimass.training.workers.steps import OwnSteps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +117,7 @@ class ParameterServer(Strategy):
         config = self.config
         assert isinstance(config, ParameterServerConfig)
         worker.clips_batches = config.staleness != 0 or config.sends_deltas  # a round clips the mean, as one process would
-        find = _OwnSteps(worker) if config.sends_deltas else _MeanGradient(worker)
+        find = OwnSteps(worker) if config.sends_deltas else _MeanGradient(worker)
         for part in worker.parts(config.sync_batches, config.sync_s):
             clock = worker.server.pull(worker.learner.parameters)
             loss, change = find(part)
@@ -148,31 +149,6 @@ class _MeanGradient:
 
     def reset(self) -> None:
         """Nothing is kept from one part to the next."""
-
-
-class _OwnSteps:
-    """The mean loss of some batches, and by how much an optimizer of the worker's own moves p on them.
-
-    Its states stay with the worker between exchanges, and begin anew with another worker in its place.
-    """
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker, self._optimizer = worker, worker.own_optimizer()
-        self._start = worker.learner.parameters.clone()
-
-    def __call__(self, part: Iterator[Batch]) -> tuple[float, Tensor]:
-        worker, p = self._worker, self._worker.learner.parameters
-        self._start.copy_(p)
-        losses = weights = 0.0
-        for batch in part:
-            loss, gradient = worker.gradient(batch)
-            self._optimizer.step(p, gradient, worker.rate)
-            losses, weights = losses + loss * worker.weight, weights + worker.weight
-        return losses / (weights or 1.0), worker.server.gradient.copy_(p).sub_(self._start)
-
-    def reset(self) -> None:
-        """After a change that was not finite, which the states have met as well."""
-        self._optimizer.reset()
 
 
 PLUGIN = ParameterServer

@@ -1,4 +1,4 @@
-"""What holds for every strategy, over every task and family. A new file is tested the moment it exists."""
+"""What holds for every strategy over every task, and for every family. A new file is tested the moment it exists."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from aimass.models.family import FAMILIES
 from aimass.training.strategy import STRATEGIES, parse_strategy
 
 TASKS = {"binary": "breast_cancer", "multiclass": "wine", "regression": "diabetes"}
+EPOCHS = 4
 
 
 def worker_counts(name):
@@ -15,20 +16,27 @@ def worker_counts(name):
     return [count for count in (0, 2) if strategy.needs_workers <= count <= most]
 
 
-CASES = [(name, workers) for name in STRATEGIES.names() for workers in worker_counts(name)]
+STRATEGY_CASES = [("mlp", name, workers) for name in STRATEGIES.names() for workers in worker_counts(name)]
+FAMILY_CASES = [(family, name, workers) for family in FAMILIES.names() for name, workers in (("single", 0), ("async_sgd", 2))]
 
 
-@pytest.mark.parametrize(("name", "workers"), CASES)
+@pytest.mark.parametrize(("family", "name", "workers"), list(dict.fromkeys([*STRATEGY_CASES, *FAMILY_CASES])))
 @pytest.mark.parametrize("task", sorted(TASKS))
-@pytest.mark.parametrize("family", FAMILIES.names())
-def test_it_learns_saves_and_answers(name, workers, task, family, tmp_path):
+def test_it_learns_counts_saves_and_answers(family, name, workers, task, tmp_path):
     data = aimass.data.load(TASKS[task])
     assert data.task == task
-    run = aimass.train(data, model=family, strategy=name, workers=workers, epochs=15, lr=0.005).wait()
-    first, last = run.history()[0], run.history()[-1]
-    assert last["train_loss"] < first["train_loss"]
-    assert run.metrics()["steps"] == 15 * -(-len(data.train) // 32)
-    assert sum(run.metrics()["staleness"]) == run.metrics()["steps"]
+    run = aimass.train(data, model=family, strategy=name, workers=workers, epochs=EPOCHS, lr=0.01).wait()
+    config, metrics, history = run.config, run.metrics(), run.history()
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    batches = EPOCHS * -(-len(data.train) // config.batch_size)
+    assert metrics["steps"] == batches
+    if config.strategy.sync_batches == 1:
+        assert sum(metrics["staleness"]) == batches
+    else:
+        assert 0 < sum(metrics["staleness"]) <= batches  # some batches make one push
+    assert (metrics["bytes_sent"] > 0) == (metrics["bytes_received"] > 0) == (workers > 1)
+    assert history[-1]["bytes_moved"] <= metrics["bytes_sent"] + metrics["bytes_received"]
     folder = run.model.save(tmp_path / "model")
     assert aimass.load(folder).predict(data.test) == run.model.predict(data.test)
 

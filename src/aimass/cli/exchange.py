@@ -1,11 +1,11 @@
-"""How stale the gradients of a run were and what its servers had to do, as commands show it."""
+"""How stale the gradients of a run were, what its workers moved and what its servers had to do, as commands show it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from aimass.cli.output import print_table
+from aimass.cli.output import print_table, size
 
 
 def staleness_line(metrics: Mapping[str, Any]) -> str | None:
@@ -20,6 +20,16 @@ def staleness_line(metrics: Mapping[str, Any]) -> str | None:
     if (lead := metrics.get("largest_lead")) is not None:
         line += f"; leads of up to {lead:,} exchange{'s' * (lead != 1)}, workers held back for {metrics['held_back_s']:.1f} s"
     return line
+
+
+def traffic_line(metrics: Mapping[str, Any]) -> str | None:
+    """What the workers of a run sent and received; None where nothing was.
+
+    >>> traffic_line({"bytes_sent": 41_300, "bytes_received": 2_500_000})
+    '41.3 kB sent, 2.5 MB received'
+    """
+    sent, received = metrics.get("bytes_sent", 0), metrics.get("bytes_received", 0)
+    return f"{size(sent)} sent, {size(received)} received" if sent or received else None
 
 
 def histogram(counts: list[int], most: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aimass.cli.exchange import histogram, print_servers, staleness_line
+from aimass.cli.exchange import histogram, print_servers, staleness_line, traffic_line
 from aimass.cli.options import AsJson
 from aimass.cli.output import figures, number, print_json, print_table
 from aimass.cli.run_health import INCIDENTS, describe_health, print_samples
@@ -151,6 +151,8 @@ def _show(run: Run) -> None:
         facts["staleness"] = histogram(metrics["staleness"], metrics.get("staleness_most", 0))
     if stale := staleness_line(metrics):
         facts[""] = stale
+    if traffic := traffic_line(metrics):
+        facts["traffic"] = traffic
     events = list(run.events())
     facts["events"] = ", ".join(f"{count:,} {kind}" for kind, count in Counter(event.type for event in events).most_common())
     for name, value in facts.items():

@@ -36,9 +36,10 @@ SLOT_STALENESS = 8
 NUM_STALENESS_BINS = 32
 SLOT_FREE = SLOT_STALENESS + NUM_STALENESS_BINS
 SLOT_PART = 64  # eight words for servers that work in rounds
-SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS = range(72, 77)
+SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS, SLOT_SENT, SLOT_RECEIVED = range(72, 79)
 """The sum and the largest of what the last bin of staleness holds; where servers' load is counted, the vectors as long as p that the
-worker sent and fetched; under bounded staleness one more than the largest lead that was admitted, and how long it was held back."""
+worker sent and fetched; under bounded staleness one more than the largest lead that was admitted, and how long it was held back; the bytes
+that the worker sent and received."""
 SLOT_WORDS = 96
 
 # A shard's words, followed by the last sequence applied of each slot.

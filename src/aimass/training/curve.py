@@ -32,6 +32,7 @@ class Moment:
         rows: trained on.
         loss: the sum of losses times rows.
         loss_rows: the rows of that sum.
+        bytes_moved: sent and received by all workers.
     """
 
     when: float
@@ -40,6 +41,7 @@ class Moment:
     rows: int
     loss: float
     loss_rows: int
+    bytes_moved: int
 
     def mean_since(self, before: Moment) -> float | None:
         """The mean loss of the rows since then; None where there were none."""
@@ -80,7 +82,8 @@ class Curve:
         """What has been counted so far."""
         counters = self._counters
         step, elapsed_s = self._leases.committed_batches, self._rules.elapsed_s
-        return Moment(time.monotonic(), elapsed_s, step, counters.rows, counters.loss, counters.loss_rows)
+        moved = counters.bytes_sent + counters.bytes_received
+        return Moment(time.monotonic(), elapsed_s, step, counters.rows, counters.loss, counters.loss_rows, moved)
 
     @property
     def is_due(self) -> bool:
@@ -120,6 +123,7 @@ class Curve:
             validation=validation,
             rows_per_s=round(now.rows / max(now.elapsed_s, 1e-9), 1),
             elapsed_s=round(now.elapsed_s, 4),
+            bytes_moved=now.bytes_moved,
         )
         entry = {**asdict(event), "is_best": self._rules.is_best(asdict(event))}
         self._rules.history.append(entry)

@@ -131,6 +131,7 @@ class EpochEnded(Event):
     validation: dict[str, float] = field(default_factory=dict)
     rows_per_s: float = 0.0
     elapsed_s: float = 0.0
+    bytes_moved: int = 0
     is_best: bool = False
 
 

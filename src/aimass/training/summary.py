@@ -43,6 +43,8 @@ def summarise(
         "staleness_mean": counters.mean_staleness,
         "staleness_most": counters.most_staleness,
         **({"largest_lead": counters.largest_lead, "held_back_s": round(counters.held_s, 3)} if counters.largest_lead is not None else {}),
+        "bytes_sent": counters.bytes_sent,
+        "bytes_received": counters.bytes_received,
         **({"servers": servers} if (servers := counters.servers) else {}),
         "workers_lost": num_lost,
         "gradients_refused": counters.num_refused,

@@ -37,7 +37,7 @@ from aimass.training.workers.elastic import Wishes
 from aimass.training.workers.shaping import current_shape
 from aimass.training.workers.supervisor import Supervisor
 from aimass.training.workers.threads import threads_for
-from aimass.training.workers.worker import Worker
+from aimass.training.workers.worker import LocalWorker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -177,7 +177,7 @@ class Trainer:
 
     def _work(self) -> None:
         """Train in this process."""
-        worker = Worker(
+        worker = LocalWorker(
             learner=self.learner,
             server=self.server,
             leases=self.leases,

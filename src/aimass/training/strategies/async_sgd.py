@@ -53,9 +53,9 @@ class AsyncSGD(Strategy):
 
     def work(self, worker: Worker) -> None:
         for batch in worker.batches():
-            clock = worker.server.pull(worker.learner.parameters)
+            clock = worker.pull()
             loss, gradient = worker.gradient(batch)
-            worker.server.push(gradient, clock)
+            worker.push(gradient, clock)
             worker.report(loss=loss)
 
 

@@ -119,10 +119,10 @@ class ParameterServer(Strategy):
         worker.clips_batches = config.staleness != 0 or config.sends_deltas  # a round clips the mean, as one process would
         find = OwnSteps(worker) if config.sends_deltas else _MeanGradient(worker)
         for part in worker.parts(config.sync_batches, config.sync_s):
-            clock = worker.server.pull(worker.learner.parameters)
+            clock = worker.pull()
             loss, change = find(part)
             worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
-            if worker.server.push(change, clock) is Pushed.NOT_FINITE:
+            if worker.push(change, clock) is Pushed.NOT_FINITE:
                 find.reset()
 
 

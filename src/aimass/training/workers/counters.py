@@ -11,7 +11,9 @@ from aimass.parameters.layout import (
     SHARD_WAITED_NS,
     SLOT_HELD_NS,
     SLOT_LEAD,
+    SLOT_RECEIVED,
     SLOT_REFUSED,
+    SLOT_SENT,
     SLOT_STALE_MOST,
     SLOT_STALE_SUM,
     SLOT_STALENESS,
@@ -22,7 +24,7 @@ from aimass.training.workers.worker import LOSS, LOSS_ROWS, ROWS, STEPS
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
 
-_EXCHANGE = (SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS)
+_EXCHANGE = (SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS, SLOT_SENT, SLOT_RECEIVED)
 
 
 class Counters:
@@ -125,6 +127,16 @@ class Counters:
         return self._add_up(SLOT_HELD_NS, "held_ns") / 1e9
 
     @property
+    def bytes_sent(self) -> int:
+        """What left the workers, as `Worker.moved` counts it."""
+        return self._add_up(SLOT_SENT, "bytes_sent")
+
+    @property
+    def bytes_received(self) -> int:
+        """What came to the workers, as `Worker.moved` counts it."""
+        return self._add_up(SLOT_RECEIVED, "bytes_received")
+
+    @property
     def servers(self) -> list[dict[str, Any]]:
         """The load of each server, where a number of them was asked for.
 
@@ -162,6 +174,8 @@ class Counters:
             "largest_lead": self.largest_lead,
             "held_ns": self._add_up(SLOT_HELD_NS, "held_ns"),
             "vectors": self._add_up(SLOT_VECTORS, "vectors"),
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
             "busy_ns": self._server_ns(SHARD_BUSY_NS),
             "waited_ns": self._server_ns(SHARD_WAITED_NS),
         }

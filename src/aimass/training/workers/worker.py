@@ -25,8 +25,8 @@ from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.optim.local import LocalOptimizer
 from aimass.optim.schedules import factor
 from aimass.optim.update import Add, build_update
-from aimass.parameters.base import Ticket
-from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, STOP, Layout
+from aimass.parameters.base import Pushed, Ticket
+from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, SLOT_RECEIVED, SLOT_SENT, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases.rows import Place, TrainingRows, slice_batch
@@ -83,6 +83,7 @@ class Worker:
         seed: decides the random numbers of each lease, whoever has it; None leaves them to the worker.
         binds: whether the module's gradients go wherever the server wants the lease's.
         pace: what holds it back where it runs too far ahead of the others; None where nothing does.
+        vector_bytes: the size of p, and of whatever is as long.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class Worker:
         self.learner, self.server, self.slot = learner, server, slot
         self._leases, self._rows, self._clip = leases, rows, clip
         self._words, self._at = server.words, server.layout.slot(slot)
-        self._operation_at = self._at + OPERATION
+        self._operation_at, self._sent_at, self._received_at = (self._at + word for word in (OPERATION, SLOT_SENT, SLOT_RECEIVED))
+        self.vector_bytes = 4 * server.layout.num_parameters
         self._reals = server.reals
         self._optimizer = optimizer or OptimizerConfig()
         self._num_batches = self._num_rows = self._step = 0
@@ -173,6 +175,32 @@ class Worker:
     def must_leave(self) -> bool:
         """Whether the run stops, or goes on without this worker: what it has begun it ends, and takes nothing new."""
         return bool(self._words[STOP] or self._words[self._at + LEAVE])
+
+    def pull(self) -> int:
+        """Fetch the server's p into the learner's, and return the clock that it had."""
+        clock = self.server.pull(self.learner.parameters)
+        self._words[self._received_at] += self.vector_bytes  # what `moved` does, in half the time
+        return clock
+
+    def push(self, change: Tensor, clock: int) -> Pushed:
+        """Send a change that was found at the p of `clock`, shape (num_parameters,), to the server."""
+        self._words[self._sent_at] += self.vector_bytes
+        return self.server.push(change, clock)
+
+    def moved(self, *, sent: int = 0, received: int = 0, messages: int = 1) -> None:
+        """Count what the algorithm sends over a network, whatever carries it here: `pull` and `push` count what they move.
+
+        Call it before what was sent is used, and after what was received was taken: that is when a slow link delays them.
+
+        Args:
+            sent: bytes that leave this worker.
+            received: bytes that come to it.
+            messages: how many follow one another, each of which waits for the one before it.
+        """
+        if sent:
+            self._words[self._sent_at] += sent
+        if received:
+            self._words[self._received_at] += received
 
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """The loss of a batch, and its gradient, clipped as the run is set."""
@@ -277,6 +305,19 @@ class Worker:
         if self.server.layout.num_buffers:
             self.server.buffers(self.slot).copy_(self.learner.float_buffers())
             self._words[self._at + BUFFERED] = self._words[self._at + ROWS]
+
+
+class LocalWorker(Worker):
+    """The worker in the caller's own process, with `workers=0`: it is all there is, and nothing is sent."""
+
+    def pull(self) -> int:
+        return self.server.pull(self.learner.parameters)
+
+    def push(self, change: Tensor, clock: int) -> Pushed:
+        return self.server.push(change, clock)
+
+    def moved(self, *, sent: int = 0, received: int = 0, messages: int = 1) -> None:
+        """Count nothing."""
 
 
 def _group(first: Batch, others: Iterator[Batch], most: int | None, time_s: float | None) -> Iterator[Batch]:

@@ -247,3 +247,12 @@ print(encoder.encode_row({{"age": "20", "member": "yes", "plan": " gold", "zip":
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     row = {"age": 20, "member": True, "plan": "gold", "zip": "10115"}
     assert answer.stdout.strip() == str(ENCODER.encode_row(row))
+
+
+def test_an_image_is_known_while_every_pixel_is_in_use():
+    assert load("digits").encoder.image == (1, 8, 8)
+    assert Encoder.from_json(json.loads(json.dumps(load("digits").encoder.to_json()))).image == (1, 8, 8)
+    assert load("digits", schema={"pixel_0_0": "ignored"}).encoder.image is None
+    assert load("digits", schema={"pixel_0_0": "categorical"}).encoder.image is None
+    older = {name: value for name, value in load("iris").encoder.to_json().items() if name != "image"}
+    assert Encoder.from_json(older).image is None

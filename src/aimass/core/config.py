@@ -98,6 +98,17 @@ Seconds = Annotated[float, BeforeValidator(seconds)]
 """A duration in seconds, that may be written `"90s"`, `"5m"` or `"2h"`."""
 
 
+def numbers_in(value: Any) -> Any:
+    """Several numbers as people write them: `"128,64"`, or a single one. Anything else stays as it is.
+
+    >>> numbers_in("128,64"), numbers_in(5), numbers_in([1, 2])
+    (('128', '64'), (5,), [1, 2])
+    """
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.strip("()[] ").split(",") if part.strip())
+    return (value,) if isinstance(value, int) else value
+
+
 def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
     """Turn dotted names into a tree.
 

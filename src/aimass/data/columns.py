@@ -5,7 +5,8 @@ Both paths take the same float64 steps in the same order and round to float32 la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,17 @@ def column_from_json(saved: Mapping[str, Any]) -> FeatureColumn:
     """The column that `column_to_json` wrote. Raises KeyError or TypeError where it did not."""
     fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items() if name != "kind"}
     return COLUMN_TYPES[saved["kind"]](**fields)
+
+
+def image_of(columns: Sequence[FeatureColumn], said: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+    """Channels, height and width of the image that a row's numbers are; None where they are none.
+
+    Args:
+        columns: the fitted inputs.
+        said: what the source says of them, before some were left out.
+    """
+    whole = said is not None and len(columns) == math.prod(said)
+    return said if whole and all(column.kind == "numeric" and column.width == 1 for column in columns) else None
 
 
 def standardisation(name: str, values: NDArray[np.float64]) -> tuple[float, float]:

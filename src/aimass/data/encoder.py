@@ -17,6 +17,7 @@ from aimass.data.columns import (
     NumericColumn,
     column_from_json,
     column_to_json,
+    image_of,
     standardisation,
 )
 from aimass.data.conform import Reading, conform
@@ -47,6 +48,7 @@ class Encoder:
         target_std: of the training rows, in the target's unit; None for classification.
         weight: the name of the column of weights, or None.
         missing_values: spellings of "missing" beyond the usual ones.
+        image: channels, height and width, where a row's numbers are the pixels of one image in that order; else None.
 
     >>> import pyarrow as pa
     >>> table = pa.table({"age": [20.0, 40.0], "plan": ["gold", "free"], "churn": ["no", "yes"]})
@@ -69,10 +71,19 @@ class Encoder:
     target_std: float | None = None
     weight: str | None = None
     missing_values: tuple[str, ...] = ()
+    image: tuple[int, int, int] | None = None
 
     @classmethod
     def fit(
-        cls, table: pa.Table, schema: Schema, task: str, *, target: str, weight: str | None = None, missing: Iterable[object] | str = ()
+        cls,
+        table: pa.Table,
+        schema: Schema,
+        task: str,
+        *,
+        target: str,
+        weight: str | None = None,
+        missing: Iterable[object] | str = (),
+        image: tuple[int, int, int] | None = None,
     ) -> Self:
         """Fit on rows, which are to be the training rows and no others.
 
@@ -83,6 +94,7 @@ class Encoder:
             target: the column to predict.
             weight: the column of weights.
             missing: spellings of "missing" beyond the usual ones.
+            image: channels, height and width, where the columns are pixels. It is kept where every pixel is in use as one number.
 
         Raises:
             DataError: a value that its column cannot hold.
@@ -95,8 +107,9 @@ class Encoder:
             mean, std = standardisation(target, typed.column(target).to_numpy())
         else:
             classes = classes_of(target, typed.column(target), schema[target].kind)
+        columns = tuple(COLUMN_TYPES[schema[name].kind].fit(name, typed.column(name)) for name in names)
         return cls(
-            columns=tuple(COLUMN_TYPES[schema[name].kind].fit(name, typed.column(name)) for name in names),
+            columns=columns,
             task=task,
             target=target,
             target_kind=schema[target].kind,
@@ -105,6 +118,7 @@ class Encoder:
             target_std=std,
             weight=weight,
             missing_values=rules.extra,
+            image=image_of(columns, image),
         )
 
     @cached_property
@@ -247,6 +261,7 @@ class Encoder:
             "target": target,
             "weight": self.weight,
             "missing": list(self.missing_values),
+            "image": None if self.image is None else list(self.image),
             "columns": [column_to_json(column) for column in self.columns],
         }
 
@@ -271,6 +286,7 @@ class Encoder:
                 target_std=target["std"],
                 weight=saved["weight"],
                 missing_values=tuple(saved["missing"]),
+                image=None if saved.get("image") is None else tuple(saved["image"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"this encoder is damaged ({type(error).__name__}: {error}); save the model again") from None

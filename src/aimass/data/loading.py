@@ -85,7 +85,7 @@ def load(
     parts = split_rows(table.num_rows, fractions, seed, classes)
     # 3. Fit the encoder on the training rows alone.
     used = table.select([column.name for column in found if column.kind != "ignored"])
-    encoder = Encoder.fit(used.take(parts[0]), found, task, target=target, weight=weight, missing=rules.extra)
+    encoder = Encoder.fit(used.take(parts[0]), found, task, target=target, weight=weight, missing=rules.extra, image=raw.image)
     if encoder.classes is not None:
         refuse_new_classes(target, values, kind, encoder.classes, "keep stratify=True, or remove those rows")
     _check_inputs(raw, found, table, encoder, parts[0])

@@ -56,6 +56,7 @@ _FEATURES = {
         "proline",
     ],
 }
+_IMAGES = {"digits": (1, 8, 8)}
 _CLASSES_IN_THE_FIRST_LINE = {"breast_cancer": "breast_cancer.csv", "iris": "iris.csv", "wine": "wine_data.csv"}
 
 
@@ -82,7 +83,7 @@ def read_sample(name: str) -> Raw:
         values = _unit_columns(_numbers(line.split() for line in _text("diabetes_data_raw.csv.gz").splitlines()))
         target = pa.array([float(line) for line in _text("diabetes_target.csv.gz").splitlines()])
     columns = {feature: pa.array(column.copy()) for feature, column in zip(_FEATURES[name], values.T, strict=True)}
-    return Raw(name=name, table=pa.table({**columns, TARGET: target}), target=TARGET)
+    return Raw(name=name, table=pa.table({**columns, TARGET: target}), target=TARGET, image=_IMAGES.get(name))
 
 
 def _text(file: str) -> str:

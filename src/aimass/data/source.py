@@ -47,12 +47,14 @@ class Raw:
         table: the columns. Those of text files are strings.
         places: finds a row again for a message.
         target: the column to predict, where the source itself says so.
+        image: where the other columns are the pixels of an image, in order: its channels, height and width.
     """
 
     name: str
     table: pa.Table
     places: Places = field(default_factory=RowNumbers)
     target: str | None = None
+    image: tuple[int, int, int] | None = None
 
 
 def open_source(source: Any) -> Raw:

@@ -11,6 +11,8 @@ from aimass.core.plugins import Kind
 if TYPE_CHECKING:
     from torch import nn
 
+    from aimass.data.encoder import Encoder
+
 FAMILIES = Kind(name="model", package="aimass.models.families", group="aimass.families")
 """One file each in `aimass.models.families`, exporting its `Family` as `PLUGIN`."""
 
@@ -26,9 +28,23 @@ class Family(ABC):
 
     Attributes:
         config: the class of its settings.
+        takes: the data it is for: `"rows"` of numbers and categories, or `"images"`.
     """
 
     config: ClassVar[type[FamilyConfig]]
+    takes: ClassVar[str] = "rows"
+
+    def settle(self, config: Any, encoder: Encoder) -> Any:
+        """The settings with what the data decide filled in, before anything is built.
+
+        Args:
+            config: settings, of the class `config`.
+            encoder: of the data.
+
+        Raises:
+            UsageError: the family is for other data.
+        """
+        return config
 
     @abstractmethod
     def build(self, config: Any, num_numbers: int, cardinalities: tuple[int, ...], num_outputs: int) -> nn.Module:
@@ -42,5 +58,6 @@ class Family(ABC):
 
         Returns:
             a module that is called as `module(numbers)`, or as `module(numbers, categories)` where there are categories:
-            float32 (rows, num_numbers) and int64 (rows, num_categories) give (rows, num_outputs).
+            float32 (rows, num_numbers) and int64 (rows, num_categories) give (rows, num_outputs). Its method `pieces()`
+            gives the modules that, one after the other, do what it does; a network may be cut between any two of them.
         """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 class LinearNetwork(nn.Module):
@@ -44,6 +44,10 @@ class LinearNetwork(nn.Module):
         if categories is None:
             return outputs
         return outputs + F.embedding_bag(categories + self.first_ids, self.categories, mode="sum")
+
+    def pieces(self) -> list[nn.Module]:
+        """Itself: there is nothing to cut."""
+        return [self]
 
 
 class MLPNetwork(nn.Module):
@@ -81,7 +85,7 @@ class MLPNetwork(nn.Module):
             layers.append(nn.Linear(width_in, width_out))
             if layer_norm:
                 layers.append(nn.LayerNorm(width_out))
-            layers.append(_ACTIVATIONS[activation]())
+            layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_outputs))
@@ -94,3 +98,7 @@ class MLPNetwork(nn.Module):
         embedded = [embedding(ids) for embedding, ids in zip(self.embeddings, categories.unbind(dim=1), strict=True)]
         outputs = self.layers(torch.cat([numbers, *embedded], dim=1))
         return outputs
+
+    def pieces(self) -> list[nn.Module]:
+        """Its layers, where it takes numbers alone; with embeddings it is one piece."""
+        return [self] if len(self.embeddings) else list(self.layers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aimass.core.config import nest
 from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.models.config import CUSTOM, is_module
+from aimass.models.family import FAMILIES
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.health.config import REVEALED
 from aimass.training.run import RUNNING, Run
@@ -49,6 +50,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     if config.workers:
         _warm_up(config)
     dataset = _load(data, target)
+    config = fit_model(config, dataset)
     check_data(config, dataset)
     run = Run.create(config, dataset, module, None if home is None else Path(home))
     run.start()
@@ -107,6 +109,18 @@ def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:
     module = settings.get("model")
     plain = {SHORTHANDS.get(name, name): value if is_module(value) else deepcopy(value) for name, value in settings.items()}
     return TrainConfig.parse(nest(plain)), module if is_module(module) else None
+
+
+def fit_model(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """The settings with the model made to suit the data: a cnn, for one, learns the size of the images.
+
+    Raises:
+        UsageError: the model is for other data.
+    """
+    if config.model.name == CUSTOM:
+        return config
+    model = FAMILIES.load(config.model.name).settle(config.model, data.encoder)
+    return config.model_copy(update={"model": model})
 
 
 def check_data(config: TrainConfig, data: Dataset) -> None:

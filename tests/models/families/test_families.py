@@ -7,7 +7,10 @@ from aimass.models.family import FAMILIES, Family, FamilyConfig
 from aimass.models.learner import Learner
 from aimass.models.tasks import build_task
 
-SHAPES = [(5, (), 1), (5, (), 3), (3, (4, 2), 3), (0, (4, 2), 1)]
+SHAPES = {"rows": [(5, (), 1), (5, (), 3), (3, (4, 2), 3), (0, (4, 2), 1)], "images": [(36, (), 1), (36, (), 3)]}
+SETTINGS = {"rows": {}, "images": {"image": (1, 6, 6)}}
+CASES = [(FAMILIES.load(name), shape) for name in FAMILIES.names() for shape in SHAPES[FAMILIES.load(name).takes]]
+THREE_CLASSES = [(family, shape) for family, shape in CASES if shape[-1] == 3]
 
 
 @pytest.fixture(params=FAMILIES.names())
@@ -17,7 +20,11 @@ def family(request):
 
 @pytest.fixture
 def config(family):
-    return family.config()
+    return config_of(family)
+
+
+def config_of(family):
+    return family.config(**SETTINGS[family.takes])
 
 
 def inputs_of(num_numbers, cardinalities, rows=7):
@@ -34,18 +41,20 @@ def test_is_a_family_whose_settings_name_it(family, config):
     assert type(config).parse(config.model_dump(mode="json")) == config
 
 
-@pytest.mark.parametrize(("num_numbers", "cardinalities", "num_outputs"), SHAPES)
-def test_gives_outputs_of_the_right_shape(family, config, num_numbers, cardinalities, num_outputs):
-    module = family.build(config, num_numbers, cardinalities, num_outputs)
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_gives_outputs_of_the_right_shape(family, shape):
+    num_numbers, cardinalities, num_outputs = shape
+    module = family.build(config_of(family), num_numbers, cardinalities, num_outputs)
     outputs = module(*inputs_of(num_numbers, cardinalities).values())
     assert outputs.shape == (7, num_outputs)
     assert outputs.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("num_numbers", "cardinalities", "num_outputs"), [(5, (), 3), (3, (4, 2), 3)])
-def test_learns(family, config, num_numbers, cardinalities, num_outputs):
+@pytest.mark.parametrize(("family", "shape"), THREE_CLASSES)
+def test_learns(family, shape):
+    num_numbers, cardinalities, num_outputs = shape
     torch.manual_seed(0)
-    learner = Learner(family.build(config, num_numbers, cardinalities, num_outputs), build_task("multiclass"))
+    learner = Learner(family.build(config_of(family), num_numbers, cardinalities, num_outputs), build_task("multiclass"))
     inputs = inputs_of(num_numbers, cardinalities, rows=12)
     targets = (inputs["numbers"][:, 0] > 0).long() + (inputs["categories"][:, 0] > 1).long() if cardinalities else torch.arange(12) % 3
     batch = {"inputs": inputs, "targets": targets, "rows": torch.arange(12), "weights": None}
@@ -55,10 +64,11 @@ def test_learns(family, config, num_numbers, cardinalities, num_outputs):
     assert learner.gradient(batch)[0] < 0.8 * first
 
 
-@pytest.mark.parametrize(("num_numbers", "cardinalities", "num_outputs"), SHAPES)
-def test_each_row_is_answered_alone(family, config, num_numbers, cardinalities, num_outputs):
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_each_row_is_answered_alone(family, shape):
+    num_numbers, cardinalities, num_outputs = shape
     torch.manual_seed(0)
-    module = family.build(config, num_numbers, cardinalities, num_outputs).double().eval()
+    module = family.build(config_of(family), num_numbers, cardinalities, num_outputs).double().eval()
     inputs = inputs_of(num_numbers, cardinalities)
     inputs["numbers"] = inputs["numbers"].double()
     for parameter in module.parameters():
@@ -67,13 +77,27 @@ def test_each_row_is_answered_alone(family, config, num_numbers, cardinalities, 
     torch.testing.assert_close(module(*inputs.values()), alone)
 
 
-def test_has_no_batch_statistics(family, config):
-    module = family.build(config, 4, (3,), 2)
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_has_no_batch_statistics(family, shape):
+    module = family.build(config_of(family), *shape)
     assert module.state_dict().keys() == dict(module.named_parameters()).keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_works_in_other_precisions(family, config, dtype):
-    learner = Learner(family.build(config, 3, (4, 2), 3).to(dtype), build_task("multiclass"))
-    batch = {"inputs": inputs_of(3, (4, 2)), "targets": torch.arange(7) % 3, "rows": torch.arange(7), "weights": None}
+@pytest.mark.parametrize(("family", "shape"), THREE_CLASSES)
+def test_works_in_other_precisions(family, shape, dtype):
+    learner = Learner(family.build(config_of(family), *shape).to(dtype), build_task("multiclass"))
+    batch = {"inputs": inputs_of(*shape[:2]), "targets": torch.arange(7) % 3, "rows": torch.arange(7), "weights": None}
     assert bool(torch.isfinite(learner.gradient(batch)[1]).all())
+
+
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_its_pieces_do_one_after_the_other_what_it_does(family, shape):
+    torch.manual_seed(0)
+    module = family.build(config_of(family), *shape)
+    inputs = inputs_of(*shape[:2])
+    first, *others = module.pieces()
+    outputs = first(*inputs.values())
+    for piece in others:
+        outputs = piece(outputs)
+    torch.testing.assert_close(outputs, module(*inputs.values()))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from aimass.core.config import numbers_in
 from aimass.models.family import Family, FamilyConfig
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ class MLPConfig(FamilyConfig):
     @field_validator("hidden", mode="before")
     @classmethod
     def _read_widths(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(width.strip() for width in value.strip("()[] ").split(",") if width.strip())
-        return (value,) if isinstance(value, int) else value
+        return numbers_in(value)
 
 
 class MLP(Family):

@@ -40,6 +40,18 @@ class IntegerUpdate(Update):
             target[half:] += factor * gradient[half:]
 
 
+class IntegerAdd(IntegerUpdate):
+    """p ← p + Δ."""
+
+    states = ()
+
+    def apply(self, p, gradient, states, step, lr, weight_decay):
+        half = len(p) // 2
+        p[:half] += gradient[:half]
+        self.reached("in p")
+        p[half:] += gradient[half:]
+
+
 def integer_gradient(rows, length):
     """A gradient that depends on which rows are in the batch: integers from 0 to 6, shape (length,)."""
     return ((int(rows.sum()) * 31 + torch.arange(length)) % 7).float()
@@ -127,7 +139,14 @@ def main(context):
     planes.LeaseTable = KillingTable
     worker.Learner = IntegerLearner
     worker.build_update = lambda config: IntegerUpdate()
+    worker.Add = IntegerAdd
     worker_main(context)
+
+
+def die_in_tasks(context):
+    """An entry whose worker pushes changes, which have no optimizer's states with them."""
+    KillingServer.points = tuple(point for point in POINTS if point not in ("in first", "in second"))
+    main(context)
 
 
 def stop_in_push(context):

@@ -54,7 +54,7 @@ class Watched:
 
         def open_with_kills(run):
             opened(run)
-            self.start = run.server.p.clone()
+            run.server.p.zero_()  # so that whole numbers stay whole
             num_slots = run.server.layout.num_slots
             for slot in range(num_slots):
                 run.server.words[run.server.layout.slot(slot) + killing.QUOTA] = -(-num_kills // num_slots)
@@ -67,7 +67,7 @@ class Watched:
             self.owners = [words[shard.words + SHARD_OWNER] for shard in shards]
             self.repairs = sum(words[shard.words + SHARD_REPAIRS] for shard in shards)
             self.clocks = [words[shard.words + SHARD_CLOCK] for shard in shards]
-            self.grown = [torch.round(run.server.p - self.start), *[state.clone() for state in run.server.states]]
+            self.grown = [run.server.p.clone(), *[state.clone() for state in run.server.states]]
             closed(run)
 
         monkeypatch.setattr(trainer.Trainer, "_open", open_with_kills)
@@ -92,6 +92,27 @@ def test_every_batch_counts_once_however_workers_die(data, integer_run, tmp_path
     assert run.kills >= NUM_KILLS
     assert sum(event.kind == "worker_lost" for event in run.events) >= NUM_KILLS * 0.9
     run.check()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("combine", "share"), [("sum", 1.0), ("mean", 1 / NUM_WORKERS)])
+def test_every_task_counts_once_however_workers_die(combine, share, data, integer_run, tmp_path, monkeypatch):
+    """A task of two batches is one push, whose change is what its own steps at a rate of 1 came to."""
+    monkeypatch.setattr(worker_module, "main", killing.die_in_tasks)
+    strategy = {"name": "incremental_sgd", "combine": combine, "rho": 12}
+    optimizer = {"name": "sgd", "lr": 1.0}
+    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS // 2, epochs=NUM_KILLS, strategy=strategy, optimizer=optimizer)
+    plan, length = run.trainer.plan, run.trainer.server.layout.num_parameters
+    told = [event for event in run.events if event.kind == "tasks_done"]
+    print(f"{run.kills} kills, {run.repairs} repairs, {sum(len(event.taken_again) for event in told)} tasks again: {run.where}")
+    assert run.kills >= NUM_KILLS // 2
+    assert plan.batches_per_lease == 2
+    assert torch.equal(run.grown[0], -share * expected_sum(run.trainer, length))
+    assert run.clocks == [plan.num_leases] * len(run.clocks)
+    assert not any(run.owners)
+    assert [sum(event.counts.values()) for event in told] == [plan.leases_per_epoch] * NUM_KILLS
+    reassigned = {event.lease for event in run.events if event.kind == "lease_reassigned"}
+    assert reassigned >= {int(task) for event in told for task in event.taken_again}
 
 
 @pytest.mark.parametrize("entry", [killing.stop_in_push, killing.stop_in_claim])

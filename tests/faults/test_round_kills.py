@@ -68,11 +68,16 @@ def test_a_death_in_about_every_round_leaves_plain_torch_on_the_batches_put_toge
 
 
 @pytest.mark.soak
-def test_any_number_of_deaths_leaves_the_bits_of_a_run_without_any(mortals, tmp_path):
-    """Also of dropout's random numbers, of clipping, and with two batches a part."""
+@pytest.mark.parametrize(
+    "strategy",
+    [{"name": "parameter_server", "sync_every": 2}, {"name": "incremental_sgd", "ordered": True, "rho": 3}],
+    ids=["rounds", "tasks"],
+)
+def test_any_number_of_deaths_leaves_the_bits_of_a_run_without_any(strategy, mortals, tmp_path):
+    """Also of dropout's random numbers, of clipping, of Adam's states, and with two batches a part."""
     data = aimass.data.load("digits")
     settings = {"model": {"name": "mlp", "hidden": [16], "dropout": 0.2}, "workers": 3, "batch_size": 64, "seed": 2, "clip": 0.5}
-    settings |= {"strategy": {"name": "parameter_server", "sync_every": 2}, "optimizer": "adam", "epochs": 4 + NUM_KILLS // 2}
+    settings |= {"strategy": strategy, "optimizer": "adam", "epochs": 4 + NUM_KILLS // 2}
     mortals.train(data, 0, settings, tmp_path / "unharmed")
     assert mortals.kills == 0
     unharmed = mortals.p, mortals.clock

@@ -31,7 +31,7 @@ from aimass.training.train import changed, settle
         ({"model": {"name": "mlp", "hiden": [3]}}, r"model\.hiden.*did you mean 'model\.hidden'"),
         (
             {"strategy": "single", "workers": 2},
-            "'single' trains in one process; use workers=0, or one of: allreduce, async_sgd, parameter_server",
+            "'single' trains in one process; use workers=0, or one of: allreduce, async_sgd, .*parameter_server",
         ),
         ({"strategy": {"name": "ps", "sync_every": "2s"}}, "with staleness=0 every part of a round has fixed rows"),
         ({"strategy": {"name": "ps", "scale_steps": True}}, "with staleness=0 no gradient is ever old; leave scale_steps out"),

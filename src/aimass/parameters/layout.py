@@ -1,6 +1,6 @@
 """Where everything lies in the shared block: a plan that every process computes alike from a few numbers.
 
-words   int64: the control words, then a record per lease cell, per worker slot and per shard
+words   int64: the control words, then a record per lease cell, per worker slot, per shard, and where that is noted per task
 p       float32 (num_parameters,), then each optimizer state in the same shape; as many times as there are replicas
 slots   float32 (num_slots, num_parameters + num_extras): the gradient of each worker, and what travels with it
 pulled  float32 (num_slots, num_parameters), where delays are compensated: the parameters at which each worker computes
@@ -46,6 +46,10 @@ SLOT_WORDS = 96
 SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS, SHARD_BUSY_NS, SHARD_WAITED_NS = range(8)
 SHARD_APPLIED = 8
 
+# A task's words, where it is noted who takes which lease: the lease, plus one; how often it was taken; and by whom last.
+TASK_LEASE, TASK_TIMES, TASK_WORKER = range(3)
+TASK_WORDS = 4
+
 # What SLOT_STATE holds: whether others wait for this worker under bounded staleness.
 ABSENT, AT_WORK, WITHOUT_DATA, JOINING = range(4)
 
@@ -70,6 +74,7 @@ class Layout:
         note_bytes: what a worker may tell the others of itself.
         num_servers: cut p into so many shards of about the same size, whatever `shard_size`; 0 goes by `shard_size`.
         keeps_pulled: whether the parameters that a worker pulled lie in the block too.
+        num_tasks: the leases of an epoch, where it is noted who takes them.
     """
 
     num_parameters: int
@@ -85,6 +90,7 @@ class Layout:
     note_bytes: int = 0
     num_servers: int = 0
     keeps_pulled: bool = False
+    num_tasks: int = 0
 
     @property
     def num_shards(self) -> int:
@@ -135,10 +141,14 @@ class Layout:
     def _words_per_shard(self) -> int:
         return -(-(SHARD_APPLIED + self.num_slots) // _LINE_WORDS) * _LINE_WORDS
 
+    def task(self, lease: int) -> int:
+        """The first word of the record of a lease. Those of two epochs are there at once, as one may begin before the other has ended."""
+        return self.shard_words(self.num_shards) + lease % (2 * self.num_tasks) * TASK_WORDS
+
     @cached_property
     def num_words(self) -> int:
         """How many int64 words stand before the vectors."""
-        return self.shard_words(self.num_shards)
+        return self.shard_words(self.num_shards) + 2 * self.num_tasks * TASK_WORDS
 
     @cached_property
     def _vector_bytes(self) -> int:

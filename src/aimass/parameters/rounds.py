@@ -92,7 +92,7 @@ class _Round:
     id: int
     size: int
     rate: float
-    shares: list[tuple[int, float]]  # (slot, weight over the sum of weights), refused parts left out
+    shares: list[tuple[int, float]]  # (slot, by how much it counts: its weight over the sum of weights, or 1), refused parts left out
     scale: float  # of the sum, to keep its norm within bounds
 
 
@@ -102,11 +102,13 @@ class RoundServer(SharedMemoryServer):
     Args:
         arguments, keywords: as for `SharedMemoryServer`.
         clip: bounds of the mean gradient, applied once it is put together.
+        sums: whether parts are added up as they are, rather than averaged by their weights.
     """
 
-    def __init__(self, *arguments: Any, clip: ClipConfig | None = None, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, clip: ClipConfig | None = None, sums: bool = False, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.part: Part | None = None
+        self._sums = sums
         self._parts = [self.layout.slot(i) for i in range(self.layout.num_slots)]
         self._mean = Mean(clip or ClipConfig(), self.layout.undo_size)
 
@@ -219,7 +221,7 @@ class RoundServer(SharedMemoryServer):
         weights = [(slot, reals[at + PART_WEIGHT]) for slot, at in enumerate(self._parts[:size])]
         kept = [(slot, weight) for slot, weight in weights if weight >= 0]
         total = sum(weight for _, weight in kept)
-        shares = [(slot, weight / total if total else 0.0) for slot, weight in kept]
+        shares = [(slot, 1.0 if self._sums else weight / total if total else 0.0) for slot, weight in kept]
         rate = self.rate(words[first + PART_FIRST_BATCH]) * reals[RATE_FACTOR]
         return _Round(round_id, size, rate, shares, self._mean.norm_scale(self.shards, shares))
 

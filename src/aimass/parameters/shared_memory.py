@@ -61,6 +61,7 @@ from aimass.parameters.layout import (
     SLOT_STATE,
     SLOT_TAU,
     SLOT_VECTORS,
+    TASK_WORDS,
     Layout,
 )
 from aimass.parameters.locks import ByteLocks
@@ -394,6 +395,8 @@ class SharedMemoryServer(ParameterServer):
         for at in self._slots:
             self.words[at + SLOT_INTENT] = self.words[at + SLOT_CLOCK] = 0
             self.words[at + SLOT_STATE] = ABSENT
+        for word in range(self.layout.num_tasks * 2 * TASK_WORDS):
+            self.words[self.layout.task(0) + word] = 0
         self._restore_cells(snapshot)
 
     def _restore_cells(self, snapshot: Snapshot) -> None:

@@ -168,6 +168,8 @@ class TrainConfig(Config):
                 f"the strategy {self.strategy.name!r}, as it is set, needs the same workers from start to end, and "
                 f"workers={self.worker_range} is a range; give one number, or use one of: {', '.join(_elastic_strategies())}"
             )
+        if self.strategy.has_tasks and self.lease.batches is not None:
+            raise UsageError(f"with {self.strategy.name!r} a lease is a task, whose size strategy.rho decides; leave lease.batches out")
         exchange = self.strategy.sync_batches
         if self.strategy.plane == "rounds" and self.lease.batches not in (None, exchange):
             raise UsageError(

@@ -136,6 +136,18 @@ class EpochEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TasksDone(Event):
+    """Who did how many tasks of an epoch (`counts`) and which (`tasks`, by worker; left out where there are more than a thousand).
+    `taken_again` tells how often a task was taken by which somebody died, was late or left before it was done."""
+
+    kind = "tasks_done"
+    epoch: int
+    counts: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, list[int]] = field(default_factory=dict)
+    taken_again: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class GradientRefused(Event):
     """Gradients that held NaN or infinity were not applied."""
 

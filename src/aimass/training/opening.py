@@ -136,10 +136,11 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
     exchange = config.strategy.sync_batches or 1
     fair = min(_MOST_BATCHES_PER_LEASE, -(-per_epoch // (_LEASES_PER_WORKER * max(1, config.workers))))
     fair = -(-fair // exchange) * exchange
+    tasks = config.strategy.task_batches(num_rows, config.batch_size, max(1, config.workers))
     return LeasePlan(
         num_rows=num_rows,
         batch_size=config.batch_size,
-        batches_per_lease=exchange if plane_of(config).in_rounds else batches_per_lease or config.lease.batches or fair,
+        batches_per_lease=(tasks or exchange) if plane_of(config).in_rounds else batches_per_lease or tasks or config.lease.batches or fair,
         seed=config.seed,
         total_batches=min(ends, default=None),
     )
@@ -176,7 +177,7 @@ def fit_leases(snapshot: Snapshot, plan: LeasePlan, state: Mapping[str, Any], *,
     if has_gaps or batches % plan.batches_per_lease:
         raise UsageError(
             f"step {done}, at which this run stopped, is inside what a worker does between two exchanges, and rounds go on from between "
-            "them; go on with the strategy that the run had, or with strategy.staleness=none"
+            "them; go on with the strategy and the workers that the run had, or with a strategy that is not in rounds, such as 'async_sgd'"
         )
     snapshot.cells, snapshot.next_lease = [], epochs * plan.leases_per_epoch + batches // plan.batches_per_lease
 
@@ -193,7 +194,9 @@ def _reopen_last_lease(snapshot: Snapshot, plan: LeasePlan, total_before: int | 
     snapshot.cells.append(cell)
 
 
-def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, num_open_leases: int = 0) -> SharedMemoryServer:
+def open_server(
+    config: TrainConfig, learner: Learner, total_steps: int | None, num_open_leases: int = 0, num_tasks: int = 0
+) -> SharedMemoryServer:
     """The block, holding the learner's parameters. With `workers=0` the learner is bound to it, and nothing is ever copied, unless
     the learner is to move a p of its own.
 
@@ -202,6 +205,7 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
         learner: the driver's.
         total_steps: batches of the whole run, where that is known.
         num_open_leases: leases of a checkpoint that are not finished, perhaps by more workers than there are now.
+        num_tasks: leases of an epoch, where it is to be told who took them.
 
     Raises:
         StorageError: it does not fit into memory.
@@ -216,6 +220,7 @@ def open_server(config: TrainConfig, learner: Learner, total_steps: int | None, 
         num_slots=num_slots,
         num_cells=2 * num_slots + 2 + num_open_leases,
         num_buffers=len(learner.float_buffers()),
+        num_tasks=num_tasks,
     )
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)

@@ -73,13 +73,13 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         groups: the names of the manifest's parameter groups.
         slot: whose handle it is; None for the driver of workers.
     """
-    rounds = {"clip": config.clip} if config.strategy.plane == "rounds" and not config.strategy.sends_deltas else {}
     options: dict[str, Any] = {
-        **rounds,
         "weight_decay": [config.optimizer.weight_decay_of(group) for group in groups],
         "slot": slot,
         "atomic": config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),
     }
+    if plane_of(config).in_rounds:
+        options |= {"clip": config.clip if not config.strategy.sends_deltas else None, "sums": config.strategy.sums_parts}
     if getattr(config.strategy, "scale_steps", False):
         options["scale_steps"] = True
     if compensation := _compensation_of(config):

@@ -37,6 +37,26 @@ class StrategyConfig(Config):
         """The batches between two exchanges, where that is a number."""
         return 1
 
+    def task_batches(self, num_rows: int, batch_size: int, workers: int) -> int | None:
+        """The batches of one lease, where the algorithm says how much a worker takes at a time; None leaves that to the run.
+
+        Args:
+            num_rows: training rows.
+            batch_size: rows a batch.
+            workers: how many there may be, at least 1.
+        """
+        return None
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether leases are the algorithm's tasks: it is told who did which, and no setting but its own says how large they are."""
+        return False
+
+    @property
+    def sums_parts(self) -> bool:
+        """Whether what the parts of a round send is added up, rather than averaged by rows."""
+        return False
+
     @property
     def sends_deltas(self) -> bool:
         """Whether a worker moves a p of its own between two exchanges, and sends by how much."""

@@ -117,7 +117,8 @@ class Trainer:
         if checkpoint is not None:
             opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).in_rounds)
         num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
-        self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open)
+        num_tasks = self.plan.leases_per_epoch if config.workers and config.strategy.has_tasks else 0
+        self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open, num_tasks)
         if checkpoint is not None:
             self.saver.restore(checkpoint, self.server)
         work = 0 if config.workers else self.plan.batch_size * self.learner.manifest.num_parameters
@@ -254,6 +255,8 @@ class Trainer:
         if plane_of(self.config).waits_at_epochs and not self.rules.judges_epochs:
             self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation
         entry = self.curve.end_epoch(epoch, now, validate(self.learner, self.data))
+        if self.leases.taken is not None:
+            self.tell(self.leases.taken.tell(epoch))
         if entry["is_best"]:
             self.saver.note_best(entry)
         self.health.see_epoch(self.rules.history, self.plan.batches_per_epoch)

@@ -63,7 +63,7 @@ class RoundTable(LeaseTable):
                 return None
             size, present = self.size(first), server.id_of(first)
             if slot < size and words[own + PART_OWNER] == slot and not server.is_filled(slot, present):
-                return self._begin(slot, first, size)
+                return self._begin(slot, first, size, slot)
             if not server.is_decided(present):
                 return self._take_over(slot, first, size)
             if not server.complete():
@@ -80,7 +80,7 @@ class RoundTable(LeaseTable):
                 return None
             part = slot if slot in free else free[0]
             self.words[self._parts[part] + PART_OWNER] = slot
-            return self._begin(part, first, size)
+            return self._begin(part, first, size, slot)
 
     def _free(self, first: int, size: int) -> list[int]:
         """The parts that are not filled and that nobody is at."""
@@ -88,10 +88,12 @@ class RoundTable(LeaseTable):
         present = server.id_of(first)
         return [i for i, at in enumerate(self._parts[:size]) if words[at + PART_OWNER] == NOBODY and not server.is_filled(i, present)]
 
-    def _begin(self, part: int, first: int, size: int) -> Lease:
+    def _begin(self, part: int, first: int, size: int, slot: int) -> Lease:
         self._waits_since = 0
         self.renew(part)
         number = first + part
+        if self.taken is not None:
+            self.taken.note(number, slot)
         num_batches = self.plan.num_batches(number)
         self._rounds.part = Part(part, size, self.plan.first_batch(first), num_batches)
         return Lease(part, number, self.words[INCARNATION], 0, num_batches)

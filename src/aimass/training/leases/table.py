@@ -28,6 +28,7 @@ from aimass.parameters.layout import (
     NUM_LEASES,
 )
 from aimass.parameters.pace import mark_absent
+from aimass.training.leases.taken import TakenRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,6 +155,7 @@ class LeaseTable:
         self.server, self.plan, self.words = server, plan, server.words
         self._cells = [server.layout.cell(i) for i in range(server.layout.num_cells)]
         self.timeout_s, self._timeout_ns = timeout_s, int(timeout_s * 1e9)
+        self.taken = TakenRecord(server) if server.layout.num_tasks else None
         self.judged_ns: Callable[[], int] = time.monotonic_ns
         """The moment by which lateness is judged."""
         self._naps = 0
@@ -279,6 +281,8 @@ class LeaseTable:
         words[at + LEASE_DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns
         words[at + LEASE_OWNER] = slot
         number = words[at + LEASE_NUMBER]
+        if self.taken is not None:
+            self.taken.note(number, slot)
         return Lease(index, number, words[at + LEASE_EPOCH], words[at + LEASE_COMMITTED], self.plan.num_batches(number))
 
     def _forget_finished(self, slot: int) -> None:

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 
 from aimass.cli.settings import argument_helps, lift, look_up, table, with_names
@@ -12,8 +14,9 @@ def dotted(config, prefix=""):
     from aimass.core.config import Config
 
     for name, field in config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Config) and prefix + name not in ("model", "strategy"):
-            yield from dotted(field.annotation, f"{prefix}{name}.")
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type) and issubclass(kind, Config)]
+        if kinds and prefix + name not in ("model", "strategy"):
+            yield from dotted(kinds[0], f"{prefix}{name}.")
         else:
             yield prefix + name
 

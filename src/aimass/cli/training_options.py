@@ -31,6 +31,10 @@ Schedule = Annotated[str | None, option(TRAINING, "How the rate changes: constan
 Clip = Annotated[float | None, option(TRAINING, "The largest norm of a gradient.", metavar="NORM")]
 Seed = Annotated[int | None, option(TRAINING, "Decides the split, the first parameters and the order of rows.")]
 Precision = Annotated[str | None, option(TRAINING, "In what the model computes: float32, bf16, or auto for what is faster by far.")]
+StartFrom = Annotated[str | None, option(TRAINING, "Begin with a trained model: its folder, or a run's id.", metavar="MODEL")]
+Grow = Annotated[bool | None, option(TRAINING, "Begin with the answers of a smaller model of the same family.", "--grow")]
+Freeze = Annotated[str | None, option(TRAINING, "Parameters that keep their values, such as 'features.*'.", metavar="NAMES")]
+Adapter = Annotated[str | None, option(TRAINING, "Learn small matrices beside what is frozen: lora.")]
 
 Epochs = Annotated[int | None, option(ENDS, "Passes over the training rows.")]
 MaxSteps = Annotated[int | None, option(ENDS, "Batches, over all workers.")]
@@ -51,6 +55,10 @@ SETTINGS: tuple[str, ...] = (
     "seed",
     "device",
     "precision",
+    "start_from",
+    "grow",
+    "freeze",
+    "adapter",
 )
 SETTINGS += ("epochs", "max_steps", "patience", "tolerance", "budget")
 

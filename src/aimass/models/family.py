@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aimass.core.config import Config
+from aimass.core.errors import UsageError
 from aimass.core.plugins import Kind
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from aimass.data.encoder import Encoder
@@ -61,3 +63,16 @@ class Family(ABC):
             float32 (rows, num_numbers) and int64 (rows, num_categories) give (rows, num_outputs). Its method `pieces()`
             gives the modules that, one after the other, do what it does; a network may be cut between any two of them.
         """
+
+    def grow(self, small: nn.Module, large: nn.Module, generator: torch.Generator) -> None:
+        """Overwrite a larger network so that it answers as a smaller one of the same family does.
+
+        Args:
+            small: what was trained.
+            large: freshly built.
+            generator: for what is drawn at random.
+
+        Raises:
+            UsageError: this family, or these two, cannot be grown.
+        """
+        raise UsageError(f"a {type(large).__name__} cannot be grown; start without grow, and the tensors that fit are copied")

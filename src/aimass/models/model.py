@@ -134,14 +134,8 @@ class Model:
             DataError: a file of the model is damaged, or newer than this release.
         """
         path = Path(folder).expanduser()
-        description = _read_description(path)
-        try:
-            from aimass.data.encoder import Encoder
-
-            config, encoder = parse_model(description["config"]), Encoder.from_json(description["encoder"])
-            task = task_of(encoder)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path / _DESCRIPTION} is damaged ({error}); save the model again") from error
+        config, encoder = _read_facts(path)
+        task = task_of(encoder)
         if module is None and isinstance(config, CustomConfig):
             raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")
         network = module
@@ -171,6 +165,17 @@ class Model:
         return f"Model({self.config.name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"
 
 
+def read_parts(folder: str | Path) -> tuple[FamilyConfig, Encoder, dict[str, Tensor]]:
+    """What `Model.save` wrote, without building a network of it: the settings, the encoder, and every tensor by name.
+
+    Raises:
+        NotFound: there is no model.
+        DataError: a file of the model is damaged, or newer than this release.
+    """
+    path = Path(folder).expanduser()
+    return *_read_facts(path), _read_tensors(path / _TENSORS)
+
+
 def _each_once(module: nn.Module) -> dict[str, Tensor]:
     """The network's tensors by name; tied ones under their first name alone, since safetensors holds no memory twice."""
     kept: dict[str, Tensor] = {}
@@ -198,14 +203,31 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _fill(module: nn.Module, path: Path, advice: str) -> None:
+def _read_facts(path: Path) -> tuple[FamilyConfig, Encoder]:
+    description = _read_description(path)
+    try:
+        from aimass.data.encoder import Encoder
+
+        config, encoder = parse_model(description["config"]), Encoder.from_json(description["encoder"])
+        task_of(encoder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path / _DESCRIPTION} is damaged ({error}); save the model again") from error
+    return config, encoder
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} is damaged or missing ({error}); save the model again") from error
+    return tensors
+
+
+def _fill(module: nn.Module, path: Path, advice: str) -> None:
+    tensors = _read_tensors(path)
     own = _each_once(module)
     if own.keys() != tensors.keys():
         odd = min(own.keys() ^ tensors.keys())

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 
 from aimass.core.config import Config, Seconds
 from aimass.core.errors import UsageError
-from aimass.models.config import ModelConfig, parse_model
+from aimass.models.config import CUSTOM, ModelConfig, parse_model
+from aimass.models.transfer.config import AdapterConfig, read_patterns
 from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.health.config import HealthConfig, parse_health
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
@@ -109,6 +110,10 @@ class TrainConfig(Config):
             Workers go round the GPUs.
         precision: in what it computes: `"float32"`, `"bf16"`, or `"auto"`, whichever is the faster one by far. The parameters are
             float32 in any case.
+        start_from: a model that was trained before: its folder, a run's id, or from Python the model itself. What fits is copied.
+        grow: begin with the answers of a smaller `start_from` of the same family.
+        freeze: parameters that keep their values, by name, with `*` and `?`.
+        adapter: `lora`: keep everything that was copied, and learn small matrices beside the linear layers.
     """
 
     model: ModelConfig = Field(default_factory=lambda: parse_model("mlp"))
@@ -126,6 +131,10 @@ class TrainConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "cpu"
     precision: Literal["float32", "bf16", "auto"] = "float32"
+    start_from: str | None = None
+    grow: bool = False
+    freeze: Annotated[tuple[str, ...], BeforeValidator(read_patterns)] = ()
+    adapter: AdapterConfig | None = None
 
     @field_validator("device")
     @classmethod
@@ -154,6 +163,21 @@ class TrainConfig(Config):
     def worker_range(self) -> WorkerRange:
         """How many workers the run may have. `workers` is the most: the seats that are there, and what a run reserves."""
         return WorkerRange(self.workers if self.least_workers is None else self.least_workers, self.workers)
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the model does not begin afresh, or not all of it learns."""
+        return bool(self.start_from or self.freeze or self.adapter)
+
+    @model_validator(mode="after")
+    def _has_something_to_start_from(self) -> TrainConfig:
+        if self.grow and self.start_from is None:
+            raise UsageError("grow=True needs start_from, the smaller model that was trained")
+        if self.grow and self.model.name == CUSTOM:
+            raise UsageError("grow=True is for the families that come with aimass; copy into a module of yours before you pass it")
+        if self.adapter is not None and self.start_from is None and self.model.name != CUSTOM:
+            raise UsageError(f"adapter={self.adapter.name!r} adapts a model that was trained before; give start_from")
+        return self
 
     @model_validator(mode="after")
     def _strategy_fits_workers(self) -> TrainConfig:

@@ -29,6 +29,20 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartedFrom(Event):
+    """The model does not begin afresh, or not all of it learns: which parameters were copied from the model that the run started from
+    (`source`), which begin afresh, which layers have an adapter, and how many numbers are learnt and how many stay."""
+
+    kind = "started_from"
+    source: str | None
+    copied: list[str]
+    fresh: list[str]
+    adapters: list[str]
+    trainable_parameters: int
+    frozen_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrecisionChosen(Event):
     """`precision="auto"` was decided by these seconds of a forward and backward pass; None where the model cannot compute in bf16."""
 

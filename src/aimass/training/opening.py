@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +38,26 @@ if TYPE_CHECKING:
 
 _LEASES_PER_WORKER = 4
 _MOST_BATCHES_PER_LEASE = 32
-_seeding = threading.RLock()  # runs at once in one process share torch's random state
+_seeding = threading.RLock()
+
+
+def seeding() -> AbstractContextManager[Any]:
+    """Hold torch's random state, which runs at once in one process share, while a network is made from a seed."""
+    return _seeding
+
+
+def network_shape(data: Dataset) -> tuple[int, tuple[int, ...], int]:
+    """What a network of the data takes and gives: numbers, the cardinality of each categorical column, outputs."""
+    encoder = data.encoder
+    return encoder.num_numbers, encoder.cardinalities, task_of(encoder).num_outputs(encoder.classes)
 
 
 def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Module | None) -> Learner:
     """The run's module, freshly initialised from its seed, or a copy of the caller's."""
     from copy import deepcopy
 
-    encoder = data.encoder
-    shape = encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes)
-    with _seeding:
+    shape = network_shape(data)
+    with seeding():
         torch.manual_seed(config.seed)
         if module is None:
             module = build_module(config.model, *shape)
@@ -62,7 +73,7 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
 def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) -> Checkpoint:
     """The state from which the run began, made anew: nothing has to keep it."""
     update = build_update(config.optimizer)
-    with _seeding:
+    with seeding():
         learner = open_learner(config, data, task_of(data.encoder), module)
         random = random_states(learner.device)
     return Checkpoint(

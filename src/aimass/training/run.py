@@ -321,10 +321,12 @@ class Run:
 
     def _keep_model(self, trainer: Trainer) -> None:
         from aimass.models.model import Model
+        from aimass.models.transfer.lora import merge_adapters
 
         assert self._data is not None, "a run has data while it runs"
         config = self.config
-        self._model = Model(module=trainer.learner.module, encoder=self._data.encoder, task=trainer.learner.task, config=config.model)
+        module = merge_adapters(trainer.learner.module) if config.transfers else trainer.learner.module
+        self._model = Model(module=module, encoder=self._data.encoder, task=trainer.learner.task, config=config.model)
         self._model.save(self.folder / "model")
 
     def _end(self, trainer: Trainer, tell: Any, state: str, reason: str, message: str) -> None:

@@ -16,7 +16,7 @@ from aimass.training.health.config import REVEALED
 from aimass.training.run import RUNNING, Run
 from aimass.training.workers.elastic import read_workers
 
-FIXED = ("model", "batch_size", "seed")
+FIXED = ("model", "batch_size", "seed", "start_from", "grow", "freeze", "adapter")
 """The settings that a run keeps when it goes on."""
 
 if TYPE_CHECKING:
@@ -45,14 +45,20 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     >>> run.metrics()["reason"], run.metrics()["steps"]
     ('epochs', 8)
     """
-    config, module = settle(settings)
+    place = None if home is None else Path(home)
+    start = _find_start(settings.get("start_from"), place)
+    config, module = settle({**settings, "start_from": start[0]} if start else settings)
     _check_devices(config)
     if config.workers:
         _warm_up(config)
     dataset = _load(data, target)
     config = fit_model(config, dataset)
     check_data(config, dataset)
-    run = Run.create(config, dataset, module, None if home is None else Path(home))
+    if config.transfers:
+        dataset = _check_transfer(config, dataset, module, start)
+    run = Run.create(config, dataset, module, place)
+    if start:
+        _keep_start(start, run)
     run.start()
     return _watch(run) if progress else run
 
@@ -92,6 +98,10 @@ def resume(
         _warm_up(config)
     dataset = _load_again(run, data)
     check_data(config, dataset)
+    if config.start_from is not None:
+        from aimass.training.transfer import adopt
+
+        dataset = adopt(config, dataset, run.folder)
     run.go_on(config, dataset, model)
     return _watch(run) if progress else run
 
@@ -133,6 +143,27 @@ def check_data(config: TrainConfig, data: Dataset) -> None:
             )
     if not len(data.train):
         raise DataError("the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1)")
+
+
+def _find_start(value: Any, home: Path | None) -> tuple[str, Any] | None:
+    if value is None:
+        return None
+    from aimass.training.transfer import find_start
+
+    return find_start(value, home)
+
+
+def _check_transfer(config: TrainConfig, data: Dataset, module: nn.Module | None, start: tuple[str, Any] | None) -> Dataset:
+    """Refuse, before a process starts, what cannot begin from another model; and read the data as that model does."""
+    from aimass.training.transfer import rehearse
+
+    return rehearse(config, data, module, start)
+
+
+def _keep_start(start: tuple[str, Any], run: Run) -> None:
+    from aimass.training.transfer import keep_start
+
+    keep_start(start[1], run.folder)
 
 
 def _check_devices(config: TrainConfig) -> None:

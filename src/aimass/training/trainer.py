@@ -31,6 +31,7 @@ from aimass.training.planes import plane_of
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
 from aimass.training.summary import summarise
+from aimass.training.transfer import prepare, read_start
 from aimass.training.workers.buffers import gather_buffers
 from aimass.training.workers.counters import Counters
 from aimass.training.workers.elastic import Wishes
@@ -109,6 +110,8 @@ class Trainer:
     def _open(self) -> None:
         config = self.config
         task = task_of(self.data.encoder)
+        if config.transfers:
+            self.module, started = prepare(config, self.data, self.module, read_start(config, self.folder))
         self.learner = opening.open_learner(config, self.data, task, self.module)
         self.saver = Saver(config, self.folder / "checkpoints", self.learner, self.tell)
         checkpoint = self.saver.read_newest() if self._resume else None
@@ -145,6 +148,8 @@ class Trainer:
         self._is_open = True
         resumed_at = self.leases.committed_batches if checkpoint else None
         self.tell(opening.describe_start(self.config, self.data, self.learner, self.plan, resumed_at))
+        if config.transfers:
+            self.tell(started)
         if chosen is not None:
             self.tell(chosen)
 

@@ -10,6 +10,7 @@ from aimass.core.config import numbers_in
 from aimass.models.family import Family, FamilyConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 ALIASES = ("dnn", "neural_network", "feedforward")
@@ -57,6 +58,14 @@ class MLP(Family):
             dropout=config.dropout,
             layer_norm=config.layer_norm,
         )
+
+    def grow(self, small: nn.Module, large: nn.Module, generator: torch.Generator) -> None:
+        from aimass.models.networks import MLPNetwork
+        from aimass.models.transfer.growing import grow_layers
+
+        assert isinstance(small, MLPNetwork), "it was built by this family"
+        assert isinstance(large, MLPNetwork), "it was built by this family"
+        grow_layers(small, large, generator)
 
 
 PLUGIN = MLP()

@@ -184,6 +184,11 @@ def _check_config(config: TrainConfig) -> None:
         raise UsageError(
             "model='custom' needs a module of yours, which cannot reach the service; train it with aimass.train, then upload it"
         )
+    if config.start_from is not None:
+        raise UsageError(
+            "start_from is for runs of your own: a job's would name a folder of the service's machine; train with aimass.train, then "
+            "upload the model"
+        )
     if config.health.webhook is not None:
         raise UsageError(
             "health.webhook is for runs of your own: a job's could make the service call addresses that only it can reach; "

@@ -126,6 +126,8 @@ def news(event: Event) -> str | None:
             where = "" if event.devices in ([], ["cpu"]) else f", on {' and '.join(event.devices)}"
             what = f"{event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}"
             return f"training on {event.data}: {what}{workers}{where}{onwards}"
+        case happened.StartedFrom():
+            return _start_of(event)
         case happened.PrecisionChosen(bf16_s=None):
             return "computing in float32: the model cannot in bfloat16"
         case happened.PrecisionChosen():
@@ -174,3 +176,10 @@ def _of_a_stall(event: happened.WorkerStalled | happened.WorkerRecovered) -> str
     where = f" in {event.place}" if event.place else ""
     doing = "it was stopped by a signal" if event.is_stopped else f"it is {event.operation}{where}"
     return f"{who} (process {event.pid}) has not got on for {event.still_s:.1f} s: {doing}"
+
+
+def _start_of(event: happened.StartedFrom) -> str:
+    begins = f"begins with {len(event.copied)} tensors of {event.source}" if event.source else "begins with the module as it is"
+    fresh = f", {', '.join(event.fresh)} afresh" if event.source and event.fresh else ""
+    adapters = f", adapters beside {', '.join(event.adapters)}" if event.adapters else ""
+    return f"{begins}{fresh}{adapters}: {event.trainable_parameters:,} parameters learn, {event.frozen_parameters:,} stay as they are"

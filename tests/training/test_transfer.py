@@ -1,0 +1,131 @@
+"""Runs that begin with a model that was trained before."""
+
+import shutil
+
+import pytest
+import torch
+
+import aimass
+from aimass.core.errors import NotFound, UsageError
+from aimass.training.run import Run
+
+SMALL = {"name": "mlp", "hidden": (12,)}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return aimass.data.load("wine")
+
+
+@pytest.fixture(scope="module")
+def first(home, wine):
+    """A run whose model others begin with."""
+    return aimass.train(wine, model=SMALL, epochs=5, lr=0.02, home=home).wait()
+
+
+def start_of(run):
+    (data,) = [envelope.data for envelope in run.events() if envelope.type == "started_from"]
+    return data
+
+
+def parameters_of(model):
+    return {name: value.detach().clone() for name, value in model.module.named_parameters()}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_frozen_stays_and_the_rest_learns(workers, home, wine, first):
+    run = aimass.train(wine, model=SMALL, start_from=first.id, freeze="layers.0", workers=workers, epochs=2, lr=0.02, home=home).wait()
+    before, after = parameters_of(first.model), parameters_of(run.model)
+    assert [name for name in before if before[name].equal(after[name])] == ["layers.0.weight", "layers.0.bias"]
+    assert start_of(run)["trainable_parameters"] == 12 * 3 + 3
+    assert run.history()[-1]["train_loss"] < first.history()[0]["train_loss"]
+    assert all(parameter.requires_grad for parameter in run.model.module.parameters())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_adapters_learn_and_end_as_an_ordinary_model(workers, home, wine, first, tmp_path):
+    run = aimass.train(wine, model=SMALL, start_from=first, adapter={"rank": 2}, workers=workers, epochs=4, lr=0.02, home=home).wait()
+    assert start_of(run)["adapters"] == ["layers.0", "layers.2"]
+    assert run.model.evaluate(wine.train)["loss"] < first.model.evaluate(wine.train)["loss"]
+    change = run.model.module.layers[0].weight - first.model.module.layers[0].weight
+    assert torch.linalg.matrix_rank(change, tol=1e-5) == 2
+    assert aimass.load(run.model.save(tmp_path / "model")).predict(wine.test) == run.model.predict(wine.test)
+
+
+def test_the_first_loss_is_that_of_the_model_and_rows_are_read_alike(home, first):
+    other = aimass.data.load("wine", seed=5)  # other training rows, so another mean of each column
+    run = aimass.train(other, model=SMALL, start_from=first.model, epochs=1, lr=1e-12, home=home).wait()
+    assert run.model.encoder.to_json() == first.model.encoder.to_json()
+    assert run.model.evaluate(other.test)["loss"] == pytest.approx(first.model.evaluate(other.test)["loss"], abs=1e-6)
+
+
+def test_other_classes_get_a_fresh_head(home, wine, first):
+    table = wine.table.set_column(
+        wine.table.column_names.index("target"),
+        "target",
+        [["low" if value == "class_0" else "high" for value in wine.table["target"].to_pylist()]],
+    )
+    run = aimass.train(aimass.data.load(table, "target"), model=SMALL, start_from=first, adapter="lora", epochs=1, home=home).wait()
+    assert start_of(run)["fresh"] == ["layers.2.weight", "layers.2.bias"]
+    assert start_of(run)["adapters"] == ["layers.0"]
+
+
+def test_a_larger_model_begins_with_the_answers_of_the_smaller_one(home, wine, first):
+    large = {"name": "mlp", "hidden": (20, 15)}
+    run = aimass.train(wine, model=large, start_from=first, grow=True, epochs=1, lr=1e-12, home=home).wait()
+    assert run.model.module.layers[0].weight.shape == (20, 13)
+    assert run.model.evaluate(wine.test)["loss"] == pytest.approx(first.model.evaluate(wine.test)["loss"], abs=1e-6)
+
+
+def test_a_run_is_resumed_after_its_start_is_gone(home, wine, first, tmp_path):
+    shutil.copytree(first.folder / "model", tmp_path / "model")
+    whole, halves = (
+        aimass.train(wine, model=SMALL, start_from=tmp_path / "model", adapter="lora", epochs=epochs, home=home).wait() for epochs in (4, 2)
+    )
+    shutil.rmtree(tmp_path / "model")
+    again = aimass.resume(halves.id, data=aimass.data.load("wine"), epochs=4, home=home).wait()
+    for name, value in parameters_of(whole.model).items():
+        torch.testing.assert_close(parameters_of(again.model)[name], value)
+    with pytest.raises(UsageError, match="adapter cannot change"):
+        aimass.resume(halves.id, epochs=5, adapter="lora", home=home)
+
+
+def test_a_module_of_ones_own_is_frozen_as_it_is(home, wine):
+    torch.manual_seed(3)
+    module = torch.nn.Sequential(torch.nn.Linear(13, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    kept = module[0].weight.clone()
+    run = aimass.train(wine, model=module, freeze="0.*", adapter={"modules": "2"}, epochs=1, home=home).wait()
+    assert run.model.module[0].weight.equal(kept)
+    assert start_of(run)["adapters"] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "why"),
+    [
+        ({"start_from": "nowhere"}, NotFound, "neither a folder that Model.save wrote nor a run"),
+        ({"start_from": 5}, UsageError, "is no model"),
+        ({"model": {"name": "mlp", "hidden": (5, 5)}}, UsageError, "nothing of .* fits the model"),
+        ({"freeze": "features.*"}, UsageError, "fits no parameter; there are: layers.0.weight"),
+        ({"freeze": "*"}, UsageError, "leaves nothing to train"),
+        ({"model": "linear", "grow": True}, UsageError, "needs a model of one family"),
+        ({"start_from": None, "adapter": "lora"}, UsageError, "adapts a model that was trained before"),
+        ({"start_from": None, "grow": True}, UsageError, "needs start_from"),
+        ({"adapter": "prefix"}, UsageError, "adapter"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_run_exists(settings, error, why, home, wine, first):
+    there = len(Run.list(home))
+    with pytest.raises(error, match=why):
+        aimass.train(wine, **{"model": SMALL, "start_from": first, "epochs": 1, "home": home, "workers": 2, **settings})
+    assert len(Run.list(home)) == there
+
+
+def test_lora_without_linear_layers_is_refused(home, wine):
+    flat = aimass.train(wine, model="linear", epochs=1, home=home).wait()
+    with pytest.raises(UsageError, match="no linear layer that has learnt anything"):
+        aimass.train(wine, model="linear", start_from=flat, adapter="lora", home=home)

@@ -11,6 +11,7 @@ import time
 import torch
 
 from aimass.optim.update import Update
+from aimass.parameters.handing import HandingServer
 from aimass.parameters.layout import SLOT_FREE, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training import planes
@@ -57,7 +58,7 @@ def integer_gradient(rows, length):
     return ((int(rows.sum()) * 31 + torch.arange(length)) % 7).float()
 
 
-class KillingServer(SharedMemoryServer):
+class Killing(SharedMemoryServer):
     """Dies once, at the n-th time that a chosen point is reached; or stands still there, and may go on some time later."""
 
     points = POINTS
@@ -109,6 +110,14 @@ class KillingServer(SharedMemoryServer):
         self.reached("after commit")
 
 
+class KillingServer(Killing):
+    """Applies its own pushes."""
+
+
+class KillingHandingServer(Killing, HandingServer):
+    """Applies what others handed over too."""
+
+
 def send_later(number, delay_s):
     """A signal to this process, by another that outlives it."""
     pid = os.getpid()
@@ -122,7 +131,7 @@ def send_later(number, delay_s):
 
 class KillingTable(planes.LeaseTable):
     def _take(self, index, slot):
-        if isinstance(self.server, KillingServer):
+        if isinstance(self.server, Killing):
             self.server.reached("in claim")
         return super()._take(index, slot)
 
@@ -135,7 +144,7 @@ class IntegerLearner(worker.Learner):
 
 def main(context):
     """The worker's entry, run in the forked process."""
-    planes.SharedMemoryServer = KillingServer
+    planes.SharedMemoryServer, planes.HandingServer = KillingServer, KillingHandingServer
     planes.LeaseTable = KillingTable
     worker.Learner = IntegerLearner
     worker.build_update = lambda config: IntegerUpdate()
@@ -151,19 +160,19 @@ def die_in_tasks(context):
 
 def stop_in_push(context):
     """An entry whose worker does not die in the middle of a push, but stands still."""
-    KillingServer.points, KillingServer.signal = ("in first",), signal.SIGSTOP
+    Killing.points, Killing.signal = ("in first",), signal.SIGSTOP
     main(context)
 
 
 def stop_and_go_on(context):
     """An entry whose worker stands still again and again, wherever it is, and goes on."""
-    KillingServer.points, KillingServer.signal, KillingServer.goes_on = POINTS[:-1], signal.SIGSTOP, True
+    Killing.points, Killing.signal, Killing.goes_on = POINTS[:-1], signal.SIGSTOP, True
     main(context)
 
 
 def stop_in_claim(context):
     """An entry whose worker stands still while it takes a lease, and holds the table."""
-    KillingServer.points, KillingServer.signal = ("in claim",), signal.SIGSTOP
+    Killing.points, Killing.signal = ("in claim",), signal.SIGSTOP
     main(context)
 
 

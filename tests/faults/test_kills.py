@@ -86,11 +86,14 @@ class Watched:
 
 
 @pytest.mark.soak
-def test_every_batch_counts_once_however_workers_die(data, integer_run, tmp_path, monkeypatch):
-    run = Watched(data, tmp_path, monkeypatch, NUM_KILLS, epochs=2 * NUM_KILLS)
+@pytest.mark.parametrize(("wait", "share"), [(False, 1.0), (True, 0.5)])
+def test_every_batch_counts_once_however_workers_die(wait, share, data, integer_run, tmp_path, monkeypatch):
+    num_kills = int(share * NUM_KILLS) if NUM_KILLS < 200 else NUM_KILLS
+    strategy = {"name": "async_sgd", "wait": wait}
+    run = Watched(data, tmp_path, monkeypatch, num_kills, epochs=2 * num_kills, strategy=strategy)
     print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
-    assert run.kills >= NUM_KILLS
-    assert sum(event.kind == "worker_lost" for event in run.events) >= NUM_KILLS * 0.9
+    assert run.kills >= num_kills
+    assert sum(event.kind == "worker_lost" for event in run.events) >= num_kills * 0.9
     run.check()
 
 
@@ -115,10 +118,10 @@ def test_every_task_counts_once_however_workers_die(combine, share, data, intege
     assert reassigned >= {int(task) for event in told for task in event.taken_again}
 
 
-@pytest.mark.parametrize("entry", [killing.stop_in_push, killing.stop_in_claim])
-def test_a_worker_that_stands_still_with_a_lock_is_killed_and_its_work_is_finished(entry, data, integer_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("entry", "wait"), [(killing.stop_in_push, False), (killing.stop_in_claim, False), (killing.stop_in_push, True)])
+def test_a_worker_that_stands_still_with_a_lock_is_killed_and_its_work_is_finished(entry, wait, data, integer_run, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_module, "main", entry)
-    run = Watched(data, tmp_path, monkeypatch, num_kills=2, epochs=6)
+    run = Watched(data, tmp_path, monkeypatch, num_kills=2, epochs=6, strategy={"name": "async_sgd", "wait": wait})
     stuck = [event for event in run.events if event.kind == "worker_stuck"]
     assert len(stuck) == run.kills == 2
     assert [event.stuck_s for event in stuck if not 2 <= event.stuck_s < 10] == []

@@ -6,13 +6,14 @@ import torch
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
+from aimass.parameters.handing import HandingServer
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_NUMBER, LEASE_OWNER, SHARD_OWNER, SLOT_INTENT, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 
 LENGTH = 1000
 
 
-def make_server(optimizer="sgd", lr=0.1, weight_decay=(0.0, 0.0), atomic=True, **layout):
+def make_server(optimizer="sgd", lr=0.1, weight_decay=(0.0, 0.0), atomic=True, kind=SharedMemoryServer, **layout):
     update = build_update(OptimizerConfig(name=optimizer))
     plan = Layout(
         num_parameters=LENGTH,
@@ -21,10 +22,14 @@ def make_server(optimizer="sgd", lr=0.1, weight_decay=(0.0, 0.0), atomic=True, *
         num_slots=2,
         **{"shard_size": 300, "chunk_size": 64, **layout},
     )
-    return SharedMemoryServer.create(plan, update, lambda step: lr, weight_decay=list(weight_decay), slot=0, atomic=atomic)
+    return kind.create(plan, update, lambda step: lr, weight_decay=list(weight_decay), slot=0, atomic=atomic)
 
 
-SERVERS = {"shared_memory": make_server, "shared_memory, one shard": lambda *a, **k: make_server(*a, shard_size=4096, **k)}
+SERVERS = {
+    "shared_memory": make_server,
+    "shared_memory, one shard": lambda *a, **k: make_server(*a, shard_size=4096, **k),
+    "handing": lambda *a, **k: make_server(*a, kind=HandingServer, **k),
+}
 
 
 @pytest.fixture(params=sorted(SERVERS))

@@ -29,6 +29,9 @@ INCIDENTS = frozenset(
 """The types of events that tell of something that was not well, or is well again."""
 
 
+_STATES = ("compute", "exchange", "wait", "idle")
+
+
 def describe_health(run: Run, incidents: list[dict[str, Any]]) -> dict[str, Any]:
     """What `aimass runs health --json` prints.
 
@@ -60,3 +63,15 @@ def print_samples(events: list[Envelope]) -> None:
         rows.append((who, process["pid"], *cells, None if rate is None else f"{rate:,.0f}", number(process.get("loss"))))
     header = ("process", "pid", "CPU", "memory", "at most", "rows/s", "loss")
     print_table(header, rows, right=header[1:])
+
+
+def print_states(events: list[Envelope]) -> None:
+    """What each worker was at when an epoch was told of last, and how long it had been at what."""
+    told = [event.data for event in events if event.type == "worker_states"]
+    if told:
+        header = ("worker", "state", "clock of p", "iteration", "COMPUTE s", "EXCHANGE s", "WAIT s", "IDLE s")
+        rows = [
+            (w["worker"], w["state"], f"{w['clock']:,}", f"{w['iteration']:,}", *(f"{w[f'{name}_s']:.3f}" for name in _STATES))
+            for w in told[-1]["workers"]
+        ]
+        print_table(header, rows, right=(header[0], *header[2:]))

@@ -14,7 +14,7 @@ import typer
 from aimass.cli.exchange import histogram, print_servers, staleness_line, traffic_line
 from aimass.cli.options import AsJson
 from aimass.cli.output import figures, number, print_json, print_table
-from aimass.cli.run_health import INCIDENTS, describe_health, print_samples
+from aimass.cli.run_health import INCIDENTS, describe_health, print_samples, print_states
 
 if TYPE_CHECKING:
     from aimass.core.events import Envelope
@@ -84,6 +84,7 @@ def health(run: Name, json: AsJson = False) -> None:
     if json:
         return print_json(describe_health(found, list(map(_as_line, incidents))))
     print_samples(events)
+    print_states(events)
     for sentence in _noteworthy(incidents) or [f"nothing was amiss{' so far' * (found.state == 'running')}"]:
         typer.echo(f"  {sentence}")
 
@@ -161,6 +162,7 @@ def _show(run: Run) -> None:
     for sentence in _noteworthy(events):
         typer.echo(f"  {sentence}")
     print_samples(events)
+    print_states(events)
     if summary["state"] in ("cancelled", "failed", "interrupted"):
         typer.echo(f"go on with it: aimass train --resume {run.id}")
 

@@ -40,7 +40,12 @@ SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS, SLOT_SEN
 """The sum and the largest of what the last bin of staleness holds; where servers' load is counted, the vectors as long as p that the
 worker sent and fetched; under bounded staleness one more than the largest lead that was admitted, and how long it was held back; the bytes
 that the worker sent and received."""
-SLOT_WORDS = 96
+SLOT_PULLED = 96
+"""The clock of the parameters at which the last gradient of the slot was taken."""
+SLOT_HANDED, SLOT_HANDED_EPOCH, SLOT_SERVING = range(97, 100)
+"""Where gradients are handed over and waited for: what became of the last, its lease's epoch, and whether the worker applies some."""
+SLOT_SPENT_NS = 100  # and nine more: the time that workers have spent on each of `health.operations`
+SLOT_WORDS = 112
 
 # A shard's words, followed by the last sequence applied of each slot.
 SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS, SHARD_BUSY_NS, SHARD_WAITED_NS = range(8)

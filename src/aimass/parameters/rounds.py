@@ -48,6 +48,7 @@ from aimass.parameters.layout import (
     SHARD_REPAIRS,
     SHARD_SEQUENCE,
     SLOT_PART,
+    SLOT_PULLED,
     SLOT_REFUSED,
     SLOT_STALENESS,
     SLOT_VECTORS,
@@ -160,6 +161,7 @@ class RoundServer(SharedMemoryServer):
         finite = isfinite(torch.dot(own, own).item()) or bool(torch.isfinite(own).all())
         self._fill(part, ticket.weight if finite else _REFUSED)
         slot = self.layout.slot(self.slot or 0)
+        self.words[slot + SLOT_PULLED] = clock
         if finite:
             self.words[slot + SLOT_STALENESS] += part.num_batches  # nobody is ever behind
         else:

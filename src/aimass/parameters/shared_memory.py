@@ -53,6 +53,7 @@ from aimass.parameters.layout import (
     SLOT_CLOCK,
     SLOT_COMMITS,
     SLOT_INTENT,
+    SLOT_PULLED,
     SLOT_REFUSED,
     SLOT_SEQUENCE,
     SLOT_STALE_MOST,
@@ -73,7 +74,8 @@ if TYPE_CHECKING:
     from aimass.optim.update import Update
     from aimass.parameters.compensation import Compensation
 
-_NO_CELL = -1
+NO_CELL = -1
+"""What stands for the lease cell of a push that commits no batch."""
 
 
 class SharedMemoryServer(ParameterServer):
@@ -195,6 +197,7 @@ class SharedMemoryServer(ParameterServer):
         if words[first.words + SHARD_OWNER]:
             self._repair(first)
         staleness = words[first.words + SHARD_CLOCK] - clock
+        words[self._slots[slot] + SLOT_PULLED] = clock
         if not self._admit(slot, ticket, staleness):
             locks.release(first.index)
             return Pushed.LEASE_LOST
@@ -243,7 +246,7 @@ class SharedMemoryServer(ParameterServer):
         """Step 2, under the first shard's lock."""
         words, at = self.words, self._slots[slot]
         if ticket is None:
-            words[at + SLOT_CELL] = _NO_CELL
+            words[at + SLOT_CELL] = NO_CELL
         else:
             cell = self.layout.cell(ticket.cell)
             if words[cell + LEASE_EPOCH] != ticket.epoch or words[cell + LEASE_OWNER] != slot:
@@ -290,7 +293,7 @@ class SharedMemoryServer(ParameterServer):
     def _commit(self, slot: int) -> None:
         """Step 4."""
         words, at = self.words, self._slots[slot]
-        if words[at + SLOT_CELL] != _NO_CELL:
+        if words[at + SLOT_CELL] != NO_CELL:
             words[self.layout.cell(words[at + SLOT_CELL]) + LEASE_COMMITTED] = words[at + SLOT_COMMITS]
         words[at + SLOT_INTENT] = 0
 
@@ -393,7 +396,7 @@ class SharedMemoryServer(ParameterServer):
             for slot, at in enumerate(self._slots):
                 self.words[shard.words + SHARD_APPLIED + slot] = self.words[at + SLOT_SEQUENCE]
         for at in self._slots:
-            self.words[at + SLOT_INTENT] = self.words[at + SLOT_CLOCK] = 0
+            self.words[at + SLOT_INTENT] = self.words[at + SLOT_CLOCK] = self.words[at + SLOT_PULLED] = 0
             self.words[at + SLOT_STATE] = ABSENT
         for word in range(self.layout.num_tasks * 2 * TASK_WORDS):
             self.words[self.layout.task(0) + word] = 0

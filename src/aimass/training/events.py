@@ -162,6 +162,17 @@ class TasksDone(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerStates(Event):
+    """What each worker was at when an epoch ended: its `state` (`COMPUTE`, `EXCHANGE`, `WAIT` or `IDLE`), s = (`clock` of the parameters
+    that its last push was computed at, its own `iteration`), and the seconds that it has spent in each state since the run began or was
+    resumed."""
+
+    kind = "worker_states"
+    epoch: int
+    workers: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class GradientRefused(Event):
     """Gradients that held NaN or infinity were not applied."""
 

@@ -12,6 +12,7 @@ import torch
 from aimass.core.errors import UsageError
 from aimass.models.devices import find_devices
 from aimass.parameters.compensation import Compensation, build_compensation
+from aimass.parameters.handing import HandingServer
 from aimass.parameters.pace import Pace
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
@@ -55,7 +56,8 @@ def plane_of(config: TrainConfig) -> Plane:
     """The plane that a run's strategy works on."""
     match config.strategy.plane:
         case "arrival":
-            return Plane(server=SharedMemoryServer, leases=LeaseTable)
+            server = HandingServer if getattr(config.strategy, "wait", False) else SharedMemoryServer
+            return Plane(server=server, leases=LeaseTable)
         case "rounds":
             return Plane(server=RoundServer, leases=RoundTable, shares_p=True, in_rounds=True)
         case "replicas":

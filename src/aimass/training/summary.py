@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def summarise(
-    rules: StopRules, counters: Counters, steps: int, epochs: float, best: Best | None, num_lost: int, health: Health
+    rules: StopRules, counters: Counters, steps: int, epochs: float, best: Best | None, num_lost: int, health: Health, *, has_workers: bool
 ) -> dict[str, Any]:
     """What `Run.metrics` gives, as JSON.
 
@@ -25,6 +25,7 @@ def summarise(
         best: the best epoch, if there was one.
         num_lost: workers that ended before their time.
         health: how often the run went back, and what its curves say.
+        has_workers: whether others than the run's own process train.
     """
     last = rules.history[-1] if rules.history else {"train_loss": None, "validation": {}}
     elapsed_s = rules.elapsed_s
@@ -46,6 +47,7 @@ def summarise(
         "bytes_sent": counters.bytes_sent,
         "bytes_received": counters.bytes_received,
         **({"servers": servers} if (servers := counters.servers) else {}),
+        **({"workers": counters.workers} if has_workers else {}),
         "workers_lost": num_lost,
         "gradients_refused": counters.num_refused,
         "rollbacks": health.num_rollbacks,

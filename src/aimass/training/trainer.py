@@ -22,6 +22,7 @@ from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.checkpoints.saving import Saver
 from aimass.training.curve import Curve, validate
+from aimass.training.events import WorkerStates
 from aimass.training.health.fit import loss_of_guessing
 from aimass.training.health.health import ADVICE, Health, RanAway
 from aimass.training.health.operations import EVALUATING, SAVING, TENDING
@@ -259,6 +260,8 @@ class Trainer:
         now = self.curve.now()
         if plane_of(self.config).waits_at_epochs and not self.rules.judges_epochs:
             self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation
+        if self._supervisor is not None:
+            self.tell(WorkerStates(epoch=epoch, workers=self.counters.workers))
         entry = self.curve.end_epoch(epoch, now, validate(self.learner, self.data))
         if self.leases.taken is not None:
             self.tell(self.leases.taken.tell(epoch))
@@ -323,7 +326,9 @@ class Trainer:
     def _summary(self) -> dict[str, Any]:
         num_lost = self._supervisor.num_lost if self._supervisor else self.counters.num_lost
         batches = self.leases.committed_batches
-        return summarise(self.rules, self.counters, batches, batches / self.plan.batches_per_epoch, self.saver.best, num_lost, self.health)
+        epochs = batches / self.plan.batches_per_epoch
+        has_workers = bool(self.config.workers)
+        return summarise(self.rules, self.counters, batches, epochs, self.saver.best, num_lost, self.health, has_workers=has_workers)
 
     def _close(self) -> None:
         """Leave nothing behind: no thread, no process, no descriptor, no memory but the model's own."""

@@ -16,6 +16,10 @@ NAMES = (
 )
 """What each is called."""
 
+COMPUTE, EXCHANGE, WAIT, IDLE = "COMPUTE", "EXCHANGE", "WAIT", "IDLE"
+STATES = (IDLE, IDLE, EXCHANGE, COMPUTE, EXCHANGE, WAIT, WAIT, IDLE, IDLE, IDLE)
+"""The state in which each leaves a worker: it computes; it pushes or pulls; it waits for the others or for p; it has nothing to do."""
+
 AWAITS_OTHERS = frozenset({LEASING, WAITING, REDUCING, TENDING})
 """Those that end when somebody else gets on."""
 

@@ -1,4 +1,4 @@
-"""Asynchronous parallel SGD: push a gradient, do not wait, go on."""
+"""Asynchronous parallel SGD: push a gradient; go on at once, or once the new parameters are there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from aimass.core.errors import UsageError
+from aimass.training.health.operations import WAITING
 from aimass.training.strategy import Strategy, StrategyConfig
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class AsyncSGDConfig(StrategyConfig):
     """Settings of `async_sgd`.
 
     Args:
+        wait: hand a gradient over, and wait until p has met it. By default a worker applies its gradient itself, and goes on.
         scale_steps: divide the learning rate of a push by 1 + τ, where τ is its staleness.
         compensation: correct a stale gradient for the way that p has gone meanwhile: `constant` or `adaptive`.
         compensation_strength: λ; by default 0.04 for `constant` and 2 for `adaptive`.
@@ -26,6 +28,7 @@ class AsyncSGDConfig(StrategyConfig):
     """
 
     name: Literal["async_sgd"] = "async_sgd"
+    wait: bool = False
     scale_steps: bool = False
     compensation: Literal["constant", "adaptive"] | None = None
     compensation_strength: Annotated[float, Field(ge=0)] | None = None
@@ -43,6 +46,9 @@ class AsyncSGD(Strategy):
 
         p_{t+1} = step(p_t, ∇L(p_{t−τ}, batch)),    τ = the pushes of others since the pull
 
+    With a push goes the worker's state s = (t − τ, its own iteration). With `wait` it only hands its gradient over: then it waits
+    until whoever serves has applied all that was handed over.
+
     With `scale_steps` the step's rate is divided by 1 + τ, with `compensation` the gradient is corrected for the way from
     p_{t−τ} to p_t.
 
@@ -52,9 +58,13 @@ class AsyncSGD(Strategy):
     config_class = AsyncSGDConfig
 
     def work(self, worker: Worker) -> None:
+        assert isinstance(self.config, AsyncSGDConfig)
+        waits = self.config.wait
         for batch in worker.batches():
             clock = worker.pull()
             loss, gradient = worker.gradient(batch)
+            if waits:
+                worker.does(WAITING)
             worker.push(gradient, clock)
             worker.report(loss=loss)
 

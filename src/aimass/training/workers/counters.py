@@ -11,15 +11,18 @@ from aimass.parameters.layout import (
     SHARD_WAITED_NS,
     SLOT_HELD_NS,
     SLOT_LEAD,
+    SLOT_PULLED,
     SLOT_RECEIVED,
     SLOT_REFUSED,
     SLOT_SENT,
+    SLOT_SPENT_NS,
     SLOT_STALE_MOST,
     SLOT_STALE_SUM,
     SLOT_STALENESS,
     SLOT_VECTORS,
 )
-from aimass.training.workers.worker import LOSS, LOSS_ROWS, ROWS, STEPS
+from aimass.training.health.operations import COMPUTE, EXCHANGE, IDLE, STARTING, STATES, WAIT
+from aimass.training.workers.worker import LOSS, LOSS_ROWS, OPERATION, ROWS, STEPS
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
@@ -151,6 +154,30 @@ class Counters:
             moved = 4 * length * vectors
             load.append({"parameters": length, "steps": steps, "bytes": moved, "busy_s": busy_ns / 1e9, "waited_s": waited_ns / 1e9})
         return load
+
+    @property
+    def workers(self) -> list[dict[str, Any]]:
+        """What each slot's workers are at, in this process's time.
+
+        `worker`; `state`; s = (`clock` of the parameters that the last push was computed at, `iteration`, the batches done); and the seconds
+        spent in each state: `compute_s`, `exchange_s`, `wait_s`, `idle_s`.
+        """
+        found = []
+        for slot, at in enumerate(self._slots):
+            spent_s = dict.fromkeys((COMPUTE, EXCHANGE, WAIT, IDLE), 0.0)
+            for operation, state in enumerate(STATES):
+                if operation != STARTING:
+                    spent_s[state] += self._words[at + SLOT_SPENT_NS + operation] / 1e9
+            found.append(
+                {
+                    "worker": slot,
+                    "state": STATES[self._words[at + OPERATION]],
+                    "clock": self._words[at + SLOT_PULLED],
+                    "iteration": self._words[at + STEPS],
+                    **{f"{state.lower()}_s": round(seconds, 3) for state, seconds in spent_s.items()},
+                }
+            )
+        return found
 
     def _server_ns(self, word: int) -> list[int]:
         before: dict[int, list[int]] = {SHARD_BUSY_NS: self._before.get("busy_ns", []), SHARD_WAITED_NS: self._before.get("waited_ns", [])}

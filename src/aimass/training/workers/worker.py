@@ -26,7 +26,7 @@ from aimass.optim.local import LocalOptimizer
 from aimass.optim.schedules import factor
 from aimass.optim.update import Add, build_update
 from aimass.parameters.base import Pushed, Ticket
-from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, SLOT_RECEIVED, SLOT_SENT, STOP, Layout
+from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, SLOT_RECEIVED, SLOT_SENT, SLOT_SPENT_NS, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases.rows import Place, TrainingRows, slice_batch
@@ -101,6 +101,7 @@ class Worker:
         self._leases, self._rows, self._clip = leases, rows, clip
         self._words, self._at = server.words, server.layout.slot(slot)
         self._operation_at, self._sent_at, self._received_at = (self._at + word for word in (OPERATION, SLOT_SENT, SLOT_RECEIVED))
+        self._spent_at = self._at + SLOT_SPENT_NS
         self.vector_bytes = 4 * server.layout.num_parameters
         self._reals = server.reals
         self._optimizer = optimizer or OptimizerConfig()
@@ -212,10 +213,12 @@ class Worker:
         return loss, gradient
 
     def does(self, operation: int) -> None:
-        """Note what this worker does from now on, one of `health.operations`, so that a stall has a name. Twice a step, 0.2 µs each."""
-        words, at = self._words, self._operation_at
+        """Note what this worker does from now on, one of `health.operations`, so that a stall has a name, and how long it did what it
+        did. Twice a step, 0.3 µs each."""
+        words, at, now = self._words, self._operation_at, monotonic_ns()
+        words[self._spent_at + words[at]] += now - words[at + 1]
         words[at] = operation
-        words[at + 1] = monotonic_ns()
+        words[at + 1] = now
 
     def does_still(self, operation: int) -> None:
         """Note what this worker does, since when it began with it."""

@@ -159,8 +159,8 @@ class Counters:
     def workers(self) -> list[dict[str, Any]]:
         """What each slot's workers are at, in this process's time.
 
-        `worker`; `state`; s = (`clock` of the parameters that the last push was computed at, `iteration`, the batches done); and the seconds
-        spent in each state: `compute_s`, `exchange_s`, `wait_s`, `idle_s`.
+        `worker`; `state`; s = (`clock` of the parameters that the last push was computed at, `iteration`, the batches done); and the
+        seconds spent in each state: `compute_s`, `exchange_s`, `wait_s`, `idle_s`.
         """
         found = []
         for slot, at in enumerate(self._slots):

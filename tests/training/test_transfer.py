@@ -104,6 +104,21 @@ def test_a_module_of_ones_own_is_frozen_as_it_is(home, wine):
     assert start_of(run)["adapters"] == ["2"]
 
 
+def test_the_features_of_images_are_kept_for_other_classes(home):
+    digits = aimass.data.load("digits")
+    small = {"name": "cnn", "channels": (4, 4), "hidden": (8,)}
+    first = aimass.train(digits, model=small, max_steps=20, home=home).wait()
+    at = digits.table.column_names.index("target")
+    parity = [["even", "odd"][int(digit) % 2] for digit in digits.table["target"].to_pylist()]
+    table = digits.table.set_column(at, "target", [parity])
+    run = aimass.train(
+        aimass.data.load(table, "target"), model={**small, "image": (8, 8)}, start_from=first, freeze="features.*", max_steps=5, home=home
+    ).wait()
+    assert start_of(run)["fresh"] == ["head.2.weight", "head.2.bias"]
+    before, after = parameters_of(first.model), parameters_of(run.model)
+    assert {name.split(".")[0] for name in after if name in before and before[name].equal(after[name])} == {"features"}
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "why"),
     [

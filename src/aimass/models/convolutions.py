@@ -61,19 +61,20 @@ class ConvolutionalNetwork(nn.Module):
         if max(height, width) > _LARGEST_SIDE:
             height, width = min(height, _LARGEST_SIDE), min(width, _LARGEST_SIDE)
             layers.append(nn.AdaptiveAvgPool2d((height, width)))
-        layers.append(nn.Flatten())
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        layers = []
         widths = [channels[-1] * height * width, *hidden]
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_outputs))
+        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], num_outputs))
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Outputs (rows, num_outputs) of pixels (rows, channels · height · width)."""
-        outputs: Tensor = self.layers(numbers)
+        outputs: Tensor = self.head(self.features(numbers))
         return outputs
 
     def pieces(self) -> list[nn.Module]:
         """Its layers."""
-        return list(self.layers)
+        return [*self.features, *self.head]

@@ -38,8 +38,8 @@ def test_it_is_the_layers_that_it_says():
 
 
 def test_large_images_do_not_make_large_layers():
-    assert ConvolutionalNetwork((1, 64, 40), 3).layers[-3].in_features == 32 * 7 * 7
-    assert ConvolutionalNetwork((1, 3, 64), 3).layers[-3].in_features == 32 * 1 * 7
+    assert ConvolutionalNetwork((1, 64, 40), 3).head[0].in_features == 32 * 7 * 7
+    assert ConvolutionalNetwork((1, 3, 64), 3).head[0].in_features == 32 * 1 * 7
 
 
 def test_images_of_digits_are_read_and_come_back_from_a_folder(tmp_path):

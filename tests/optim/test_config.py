@@ -59,7 +59,7 @@ def test_numbers_out_of_range(settings: dict) -> None:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_config_survives_json(name: str) -> None:
-    config = OptimizerConfig(name=name, weight_decay=0.1)
+    config = OptimizerConfig(name=name, **{"l2" if METHODS[name].from_sums else "weight_decay": 0.1})
     assert OptimizerConfig.model_validate_json(config.model_dump_json()) == config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -23,12 +24,17 @@ class Method:
     settings: frozenset[str] = frozenset()
     momentum: float = 0.0
     eps: float = 1e-8
+    initial_accumulator: float = 0.0
     torch_class: str = ""
+    from_sums: bool = False
+    """Whether it computes p anew in each step, from sums of all gradients: what else had moved p is lost."""
 
 
-def _method(lr: float, *settings: str, momentum: float = 0.0, eps: float = 1e-8, torch_class: str = "") -> Method:
-    return Method(lr=lr, settings=frozenset(settings), momentum=momentum, eps=eps, torch_class=torch_class)
+def _method(lr: float, *settings: str, **others: Any) -> Method:
+    return Method(lr=lr, settings=frozenset(settings), **others)
 
+
+_SUMS = ("initial_accumulator", "l1", "l2", "keep_start")  # of those that compute p anew from sums of gradients
 
 METHODS = {
     "sgd": _method(0.01, "momentum", "nesterov", torch_class="SGD"),
@@ -43,6 +49,9 @@ METHODS = {
     "nadam": _method(0.002, "options", torch_class="NAdam"),
     "radam": _method(0.001, "options", torch_class="RAdam"),
     "rprop": _method(0.01, "options", torch_class="Rprop"),
+    "ftrl": _method(0.1, *_SUMS, "lr_power", "l2_shrinkage", "beta", initial_accumulator=0.1, from_sums=True),
+    "adagrad_da": _method(0.1, *_SUMS, initial_accumulator=0.1, from_sums=True),
+    "proximal_sgd": _method(0.01, "l1", "l2", "box"),
 }
 """Every optimizer that is elementwise, by name."""
 
@@ -53,14 +62,20 @@ _NOT_ELEMENTWISE = {
     "sparseadam": "it wants sparse gradients",
 }
 
-_OWN_SETTINGS = ("momentum", "nesterov", "betas", "eps", "alpha", "centered", "initial_accumulator", "options")
+_OTHER_NAMES = {"ftrlproximal": "ftrl", "dualaveraging": "adagrad_da", "proximalgradientdescent": "proximal_sgd"}
+
+_OWN_SETTINGS = sorted(set().union(*(method.settings for method in METHODS.values())))
+
+
+def _squash(name: str) -> str:
+    return name.strip().removeprefix("torch.optim.").lower().replace("-", "").replace("_", "")
 
 
 class OptimizerConfig(Config):
     """Which optimizer, and how it is set. What is left out has the method's own default.
 
     Args:
-        name: such as `sgd`, `momentum`, `adam`, `adamw`, `adagrad` or `rmsprop`; PyTorch's spelling (`"torch.optim.NAdam"`, `"NAdam"`)
+        name: such as `sgd`, `momentum`, `adam`, `adagrad`, `rmsprop` or `ftrl`; PyTorch's spelling (`"torch.optim.NAdam"`, `"NAdam"`)
             is understood.
         lr: the learning rate; by default the method's own.
         weight_decay: λ ≥ 0.
@@ -74,7 +89,15 @@ class OptimizerConfig(Config):
         eps: added to a denominator; 1e-8, and 1e-10 for `adagrad`.
         alpha: how slowly RMSprop's average forgets.
         centered: divide by the standard deviation in place of the root mean square (`rmsprop`).
-        initial_accumulator: what Adagrad's sums start from.
+        initial_accumulator: what the sums of squared gradients start from; 0 for `adagrad`, 0.1 for `ftrl` and `adagrad_da`.
+        lr_power: the power of those sums in the rate of `ftrl`, −½ as in Adagrad; 0 is a fixed rate.
+        l1: λ₁ ‖p‖₁ is added to the loss, which makes elements exactly 0.
+        l2: λ₂ ½‖p‖² is added to the loss, in `ftrl` λ₂ ‖p‖².
+        l2_shrinkage: 2λp is added to the gradient, but not to its sum of squares (`ftrl`).
+        beta: added to the root of the sums (`ftrl`).
+        box: the bounds `(lo, hi)` that every element is kept within; None for an open one (`proximal_sgd`).
+        keep_start: begin at the model's first parameters, rather than at 0 as `ftrl` and `adagrad_da` do. By default where the model has
+            more than one matrix, since from 0 that would not learn, was trained before, or is a module of yours.
         options: further keywords of the torch class, for the methods that have no settings here.
 
     >>> OptimizerConfig(name="torch.optim.AdamW").learning_rate
@@ -95,26 +118,39 @@ class OptimizerConfig(Config):
     eps: NotNegative | None = None
     alpha: Fraction = 0.99
     centered: bool = False
-    initial_accumulator: NotNegative = 0.0
+    initial_accumulator: NotNegative | None = None
+    lr_power: Annotated[float, Field(ge=-1, le=0)] = -0.5
+    l1: NotNegative = 0.0
+    l2: NotNegative = 0.0
+    l2_shrinkage: NotNegative = 0.0
+    beta: NotNegative = 0.0
+    box: tuple[float | None, float | None] | None = None
+    keep_start: bool | None = None
     options: dict[str, bool | float | tuple[float, float]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("group"):
+            raise UsageError(
+                "group shrinks whole rows of a matrix, and a run updates one flat vector in slices that may cut a row; use l1, which works "
+                "element by element, or aimass.optim.ProximalSGD(..., group=...) in a loop of your own"
+            )
         return {"name": value} if isinstance(value, str) else value
 
     @field_validator("name")
     @classmethod
     def _canonical_name(cls, name: str) -> str:
-        key = name.strip().removeprefix("torch.optim.").lower().replace("-", "").replace("_", "")
+        key = _squash(name)
         if key in _NOT_ELEMENTWISE:
             raise UsageError(
                 f"the optimizer {name!r} cannot train one flat vector in slices, because {_NOT_ELEMENTWISE[key]}; "
                 f"choose one that works element by element: {', '.join(sorted(METHODS))}"
             )
-        if key not in METHODS:
+        found = {_squash(method): method for method in METHODS} | _OTHER_NAMES
+        if key not in found:
             raise unknown_name("optimizer", name, METHODS)
-        return key
+        return found[key]
 
     @model_validator(mode="after")
     def _has_only_its_settings(self) -> Self:
@@ -127,6 +163,19 @@ class OptimizerConfig(Config):
             raise UsageError("nesterov needs momentum; give momentum=0.9, or leave nesterov out")
         if self.name == "adamw" and self.decoupled is False:
             raise UsageError("adamw is Adam with decoupled weight decay; for coupled decay choose name='adam'")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        method = METHODS[self.name]
+        if method.from_sums and (self.weight_decay or self.decoupled or self.decay_bias):
+            raise UsageError(f"{self.name} computes p anew from sums of gradients, which weight decay does not reach; set l2 in its place")
+        from_zero = not self.initial_accumulator_value and not self.beta
+        if method.from_sums and from_zero and (self.keep_start or not self.l2):
+            above = "initial_accumulator or beta" if self.name == "ftrl" else "initial_accumulator"
+            raise UsageError(f"{self.name} would divide 0 by 0 where a gradient is 0; set {above} above 0")
+        if self.box is not None and None not in self.box and self.box[0] > self.box[1]:  # type: ignore[operator]
+            raise UsageError(f"box={self.box}: the lower bound comes first, such as (-1, 1), or (0, None) for what shall not be negative")
         return self
 
     @property
@@ -143,6 +192,11 @@ class OptimizerConfig(Config):
     def eps_value(self) -> float:
         """The eps: as set, or the method's default."""
         return METHODS[self.name].eps if self.eps is None else self.eps
+
+    @property
+    def initial_accumulator_value(self) -> float:
+        """What sums of squares start from: as set, or the method's default."""
+        return METHODS[self.name].initial_accumulator if self.initial_accumulator is None else self.initial_accumulator
 
     @property
     def is_decoupled(self) -> bool:

@@ -45,12 +45,17 @@ class Update(ABC):
             weight_decay: λ ≥ 0.
         """
 
+    def begin(self, p: Tensor, states: Sequence[Tensor]) -> None:  # noqa: B027
+        """Fit states to a p that is to be kept. `apply` does so by itself in step 1, and most methods have nothing to do.
 
-class _Fused(Update):
-    """What the methods with a fused CPU kernel share: the same bits however p is cut."""
+        Args:
+            p: the parameters to begin from, or a slice of them. Shape (n,).
+            states: the same slice of each of `states`, as they start.
+        """
 
-    def __init__(self, decoupled: bool) -> None:
-        self.decoupled = decoupled
+
+class InRegisters(Update):
+    """What methods share whose kernels round a rest another way: the same bits however p is cut."""
 
     @abstractmethod
     def _kernel(self, p: Tensor, gradient: Tensor, states: Sequence[Tensor], step: int, lr: float, weight_decay: float) -> None:
@@ -67,7 +72,7 @@ class _Fused(Update):
             head = [vector[:whole] for vector in vectors]
             self._kernel(head[0], head[1], head[2:], step, lr, weight_decay)
         tail = [vector[whole:] for vector in vectors]
-        padded = [torch.zeros(_REGISTER) for _ in vectors]
+        padded = [p.new_zeros(_REGISTER) for _ in vectors]
         for buffer, values in zip(padded, tail, strict=True):
             buffer[:rest] = values
         self._kernel(padded[0], padded[1], padded[2:], step, lr, weight_decay)
@@ -76,7 +81,7 @@ class _Fused(Update):
                 values.copy_(buffer[:rest])
 
 
-class SGD(_Fused):
+class SGD(InRegisters):
     """m ← μ·m + g;  p ← p − lr·m, or p − lr·(g + μ·m) with Nesterov's look ahead. Without momentum there is no m.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013, in torch's form.
@@ -88,7 +93,7 @@ class SGD(_Fused):
     """
 
     def __init__(self, momentum: float = 0.0, nesterov: bool = False, decoupled: bool = False) -> None:
-        super().__init__(decoupled)
+        self.decoupled = decoupled
         self.momentum, self.nesterov = momentum, nesterov
         self.states = ("momentum_buffer",) if momentum else ()
 
@@ -123,7 +128,7 @@ class Add(Update):
         p.add_(gradient)
 
 
-class Adam(_Fused):
+class Adam(InRegisters):
     """m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  p ← p − lr·m̂ / (√v̂ + ε), where ^ divides by 1 − βᵗ.
 
     Source: Kingma and Ba, Adam, ICLR 2015; with decoupled decay Loshchilov and Hutter, ICLR 2019.
@@ -132,7 +137,7 @@ class Adam(_Fused):
     states = ("exp_avg", "exp_avg_sq")
 
     def __init__(self, betas: tuple[float, float], eps: float, decoupled: bool) -> None:
-        super().__init__(decoupled)
+        self.decoupled = decoupled
         self.beta1, self.beta2 = betas
         self.eps = eps
         self._step = torch.zeros(())
@@ -156,7 +161,7 @@ class Adam(_Fused):
         )
 
 
-class Adagrad(_Fused):
+class Adagrad(InRegisters):
     """s ← s + g²;  p ← p − lr·g / (√s + ε).
 
     Source: Duchi et al., Adaptive subgradient methods, JMLR 2011.
@@ -165,7 +170,7 @@ class Adagrad(_Fused):
     states = ("sum",)
 
     def __init__(self, eps: float, initial_accumulator: float, decoupled: bool) -> None:
-        super().__init__(decoupled)
+        self.decoupled = decoupled
         self.eps = eps
         self.initial = {"sum": initial_accumulator}
         self._step = torch.zeros(())
@@ -188,7 +193,7 @@ class Adagrad(_Fused):
 
 
 def build_update(config: OptimizerConfig) -> Update:
-    """The update of a configured optimizer. Each equals its namesake in `torch.optim`.
+    """The update of a configured optimizer. Each equals its namesake in `torch.optim`, where there is one.
 
     >>> build_update(OptimizerConfig(name="adam")).states
     ('exp_avg', 'exp_avg_sq')
@@ -200,7 +205,19 @@ def build_update(config: OptimizerConfig) -> Update:
         case "adam" | "adamw" if hasattr(torch, "_fused_adam_") and hasattr(torch, "_fused_adamw_"):
             return Adam(config.betas, eps, decoupled)
         case "adagrad" if hasattr(torch, "_fused_adagrad_"):
-            return Adagrad(eps, config.initial_accumulator, decoupled)
+            return Adagrad(eps, config.initial_accumulator_value, decoupled)
+        case "ftrl":
+            from aimass.optim.ftrl import ftrl_update
+
+            return ftrl_update(config)
+        case "adagrad_da":
+            from aimass.optim.adagrad_da import adagrad_da_update
+
+            return adagrad_da_update(config)
+        case "proximal_sgd":
+            from aimass.optim.proximal_sgd import proximal_sgd_update
+
+            return proximal_sgd_update(config)
     return _adapted(config)
 
 
@@ -215,7 +232,7 @@ def _adapted(config: OptimizerConfig) -> Update:
         case "adam" | "adamw":
             keywords = {"betas": config.betas, "eps": eps}
         case "adagrad":
-            keywords = {"eps": eps, "initial_accumulator_value": config.initial_accumulator}
+            keywords = {"eps": eps, "initial_accumulator_value": config.initial_accumulator_value}
         case "rmsprop":
             keywords = {"momentum": momentum, "eps": eps, "alpha": config.alpha, "centered": config.centered}
         case _:

@@ -319,6 +319,8 @@ class ReplicaServer(SharedMemoryServer):
                 state.copy_(snapshot.states[name])
             else:
                 state.fill_(self.update.initial.get(name, 0.0))
+        if not set(self.update.states) <= set(snapshot.states):
+            self.update.begin(first.p, first.states)
         words[first.at + CLOCK] = snapshot.clock
         words[first.at + DONE] = snapshot.next_lease
         open_cells = snapshot.open_cells

@@ -390,6 +390,8 @@ class SharedMemoryServer(ParameterServer):
                 state.copy_(snapshot.states[name])
             else:
                 state.fill_(self.update.initial.get(name, 0.0))  # the snapshot is of another optimizer
+        if not set(self.update.states) <= set(snapshot.states):
+            self.update.begin(self.p, self.states[: len(self.update.states)])
         for shard in self.shards:
             self.words[shard.words + SHARD_CLOCK] = snapshot.clock
             self.words[shard.words + SHARD_OWNER] = 0

@@ -12,7 +12,7 @@ from aimass.core.config import Config, Seconds
 from aimass.core.errors import UsageError
 from aimass.models.config import CUSTOM, ModelConfig, parse_model
 from aimass.models.transfer.config import AdapterConfig, read_patterns
-from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
+from aimass.optim.config import METHODS, ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.health.config import HealthConfig, parse_health
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
 from aimass.training.workers.elastic import WorkerRange, read_workers
@@ -199,6 +199,12 @@ class TrainConfig(Config):
             raise UsageError(
                 f"in rounds a lease is what a worker does between two exchanges, which is {exchange:,} batch{'es' * (exchange != 1)}; "
                 "leave lease.batches out, or set strategy.sync_every"
+            )
+        if METHODS[self.optimizer.name].from_sums and self.strategy.sends_deltas:
+            others = ", ".join(name for name, method in METHODS.items() if not method.from_sums)
+            raise UsageError(
+                f"the optimizer {self.optimizer.name!r} computes p from sums of the gradients that it met itself, and where workers step "
+                f"on their own, as {self.strategy.name!r} has them here, it would undo what the others found; choose one of: {others}"
             )
         if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:
             raise UsageError("the cosine schedule needs to know where training ends; give epochs or max_steps beside the budget")

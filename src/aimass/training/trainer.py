@@ -21,6 +21,7 @@ from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.checkpoints.saving import Saver
+from aimass.training.choosing.optimizer import OptimizerChoice
 from aimass.training.curve import Curve, validate
 from aimass.training.events import WorkerStates
 from aimass.training.health.fit import loss_of_guessing
@@ -109,14 +110,15 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------- 1. open
 
     def _open(self) -> None:
-        config = self.config
-        task = task_of(self.data.encoder)
+        config, task = self.config, task_of(self.data.encoder)
         if config.transfers:
             self.module, started = prepare(config, self.data, self.module, read_start(config, self.folder))
         self.learner = opening.open_learner(config, self.data, task, self.module)
         self.saver = Saver(config, self.folder / "checkpoints", self.learner, self.tell)
         checkpoint = self.saver.read_newest() if self._resume else None
         state = checkpoint.state if checkpoint else {}
+        self._optimizer = OptimizerChoice.of(config, self.learner.manifest, checkpoint)
+        config = self.config = self._optimizer.settled(config)
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
         if checkpoint is not None:
             opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).in_rounds)
@@ -301,6 +303,7 @@ class Trainer:
             "counters": self.counters.state(),
             "curve": self.curve.state(),
             "chosen_precision": self._chosen_precision,
+            "optimizer": self._optimizer.state(),
             "health": self.health.state(),
         }
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import aimass
 from aimass.core.errors import UsageError
+from aimass.optim import Ftrl
 from aimass.training.opening import open_learner, plan_leases
 from aimass.training.train import settle
 
@@ -16,6 +17,7 @@ REFERENCES = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, lr=0.001),
+    "ftrl": lambda p: Ftrl(p, lr=0.05, keep_start=True),
 }
 
 

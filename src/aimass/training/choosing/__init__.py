@@ -1,0 +1,1 @@
+"""What a run decides by what it finds: the settings that a person left to it."""

@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from aimass.client.client import AsyncClient, Client
     from aimass.core.errors import AimassError
     from aimass.models.model import Model
+    from aimass.training.comparing.compare import compare
+    from aimass.training.comparing.outcome import Comparison
     from aimass.training.loading import load
     from aimass.training.run import Run
     from aimass.training.train import resume, train
 
 __version__ = "0.1.0"
-__all__ = ["AimassError", "AsyncClient", "Client", "Model", "Run", "data", "load", "resume", "train"]
+__all__ = ["AimassError", "AsyncClient", "Client", "Comparison", "Model", "Run", "compare", "data", "load", "resume", "train"]
 
 _HOMES = {
     "AimassError": "aimass.core.errors",
     "AsyncClient": "aimass.client.client",
     "Client": "aimass.client.client",
+    "Comparison": "aimass.training.comparing.outcome",
     "Model": "aimass.models.model",
     "Run": "aimass.training.run",
+    "compare": "aimass.training.comparing.compare",
     "load": "aimass.training.loading",
     "resume": "aimass.training.train",
     "train": "aimass.training.train",

@@ -9,6 +9,7 @@ import typer
 
 from aimass.cli import budgets, data, datasets, files, jobs, keys, models, runs, usage
 from aimass.cli import deploy as deployments
+from aimass.cli.compare import compare
 from aimass.cli.demo import demo
 from aimass.cli.deploy import deploy, engines
 from aimass.cli.evaluate import evaluate
@@ -36,6 +37,10 @@ app = typer.Typer(
 app.command(cls=SettingsCommand, epilog="Example: aimass train customers.csv --target churn --workers 2 --optimizer.lr 0.01 --out churn")(
     train
 )
+app.command(
+    cls=SettingsCommand,
+    epilog="Example: aimass compare digits --strategies async_sgd,parameter_server:staleness=3 --workers 2 --slow 1:3x --out compare.png",
+)(compare)
 app.command(epilog="Example: aimass predict churn new_customers.csv --out predictions.csv")(predict)
 app.command(epilog="Example: aimass evaluate churn last_month.csv")(evaluate)
 app.add_typer(data.app, name="data")

@@ -51,7 +51,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     _check_devices(config)
     if config.workers:
         _warm_up(config)
-    dataset = _load(data, target)
+    dataset = load_data(data, target)
     config = fit_model(config, dataset)
     check_data(config, dataset)
     if config.transfers:
@@ -203,7 +203,8 @@ def changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig.parse(tree)
 
 
-def _load(data: Any, target: str | None) -> Dataset:
+def load_data(data: Any, target: str | None) -> Dataset:
+    """A data set as it is, or loaded from whatever `aimass.data.load` takes."""
     from aimass.data import load
     from aimass.data.dataset import Dataset
 

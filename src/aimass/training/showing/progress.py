@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +18,7 @@ _LOOK_S = 0.1
 _LAST_LOOKS = 10
 
 
-def follow(run: Run, *, style: Style | None = None, stream: TextIO | None = None) -> None:
+def follow(run: Run, *, style: Style | None = None, stream: TextIO | None = None, hear: Callable[[Envelope], object] | None = None) -> None:
     """Show what happens in a run until it has ended. What it ended with is for `run.wait()` to say or raise.
 
     Args:
@@ -26,6 +26,7 @@ def follow(run: Run, *, style: Style | None = None, stream: TextIO | None = None
         style: `bar` redraws, `lines` prints about one line a second, `none` only waits; by default bars in a terminal and
             lines elsewhere.
         stream: where to; by default standard error.
+        hear: is told of each event too.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the run goes on.
@@ -40,6 +41,8 @@ def follow(run: Run, *, style: Style | None = None, stream: TextIO | None = None
     with open_display(style, stream, run.config.stop.budget) as display:
         for envelope in _arrivals(run):
             display.hear(envelope)
+            if hear is not None:
+                hear(envelope)
 
 
 def _arrivals(run: Run) -> Iterator[Envelope]:

@@ -1,4 +1,4 @@
-"""Workers made uneven on purpose, to see how a strategy bears it: for benchmarks and comparisons, never for a run that matters.
+"""Workers made slow or distant on purpose, to see how a strategy bears it: for benchmarks and comparisons, never for a run that matters.
 
 A shape reaches the workers with their orders. A run without one pays nothing: its workers are of another class.
 """
@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aimass.core.errors import UsageError
+from aimass.training.workers.link import Link
 from aimass.training.workers.worker import Worker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aimass.data.batch import Batch
+    from aimass.parameters.base import Pushed
 
 _current: ContextVar[Shape | None] = ContextVar("shape", default=None)
 
@@ -30,10 +32,12 @@ class Shape:
     Args:
         slow: how many times as long a worker takes for each gradient, by its slot. Whoever replaces it is as slow.
         moves_s: after so many seconds each of these workers becomes as slow as the one named after it was; 0 for never.
+        link: what each worker's exchanges go over; None for what the machine has.
     """
 
     slow: Mapping[int, float] = field(default_factory=dict)
     moves_s: float = 0.0
+    link: Link | None = None
 
     def __post_init__(self) -> None:
         for slot, factor in self.slow.items():
@@ -59,16 +63,33 @@ class Shape:
     def worker(self, slot: int) -> type[Worker]:
         """The class of the worker in a slot."""
         may_be_slow = slot in self.slow and (self.moves_s or self.slow[slot] > 1.0)
-        return type("SlowWorker", (SlowWorker,), {"shape": self}) if may_be_slow else Worker
+        return type("ShapedWorker", (ShapedWorker,), {"shape": self}) if may_be_slow or self.link else Worker
 
 
-class SlowWorker(Worker):
-    """A worker that takes several times as long for each gradient as the machine needs.
+class ShapedWorker(Worker):
+    """A worker that takes several times as long for each gradient as the machine needs, or whose exchanges go over a slow link.
 
     It sleeps for the rest, so that its core is free meanwhile: it is like a slower machine elsewhere, not like a busy one.
     """
 
     shape = Shape()
+
+    def pull(self) -> int:
+        clock = super().pull()
+        self._travel(received=self.vector_bytes)
+        return clock
+
+    def push(self, change: Tensor, clock: int) -> Pushed:
+        self._travel(sent=self.vector_bytes)
+        return super().push(change, clock)
+
+    def moved(self, *, sent: int = 0, received: int = 0, messages: int = 1) -> None:
+        super().moved(sent=sent, received=received, messages=messages)
+        self._travel(sent=sent, received=received, messages=messages)
+
+    def _travel(self, *, sent: int = 0, received: int = 0, messages: int = 1) -> None:
+        if self.shape.link is not None:
+            time.sleep(self.shape.link.time_s(sent=sent, received=received, messages=messages))
 
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         start = time.monotonic()
@@ -79,15 +100,16 @@ class SlowWorker(Worker):
 
 
 @contextmanager
-def shaped(*, slow: Mapping[int, float] | None = None, moves_s: float = 0.0) -> Iterator[Shape]:
+def shaped(*, slow: Mapping[int, float] | None = None, moves_s: float = 0.0, link: Link | None = None) -> Iterator[Shape]:
     """Shape the worker processes of every run that is started or resumed inside, to its end.
 
-        time a gradient = factor · time that it took
+        time a gradient = factor · time that it took,    time an exchange = messages · latency + bytes / bandwidth
 
     Args:
         slow: the factor, at least 1, of each worker that shall be slow, by its number from 0. It sleeps, and its core is free.
             With `workers=0` there is no such worker, and nothing is slow.
         moves_s: after so many seconds each of these workers becomes as slow as the one named after it was, and so on; 0 for never.
+        link: what each worker sends and receives over a link of its own; what counts is what `Worker.moved` counts.
 
     Raises:
         UsageError: a factor below 1, a worker below 0, or a time that is none.
@@ -98,7 +120,7 @@ def shaped(*, slow: Mapping[int, float] | None = None, moves_s: float = 0.0) -> 
     >>> run.wait().metrics()["steps"]
     8
     """
-    shape = Shape(slow=dict(slow or {}), moves_s=moves_s)
+    shape = Shape(slow=dict(slow or {}), moves_s=moves_s, link=link)
     token = _current.set(shape)
     try:
         yield shape

@@ -1,0 +1,51 @@
+import json
+import signal
+from pathlib import Path
+
+from aimass.training.run import Run
+
+
+def test_a_table_a_picture_and_what_stands_below(aimass):
+    outcome = aimass(
+        "compare", "iris", "--strategies", "single,psm:staleness=1", "--epochs", "2", "--model.hidden", "8", "--link", "1ms",
+        "--kill", "1@600s", "--target-loss", "100", "--out", "compared.png",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert "1/2  single" in outcome.err
+    header, *rows = outcome.out.split("\n\n")[0].splitlines()
+    assert header.split()[:2] == ["strategy", "workers"]
+    assert {tuple(row.split()[:3]) for row in rows} == {("single", "0", "1"), ("parameter_server:staleness=1", "2", "1")}
+    assert "model       mlp, seed 0, on iris; worker 1 is killed at 600 s; exchanges over 1 ms" in outcome.out
+    assert "target      validation loss 100, asked for" in outcome.out
+    assert "note        parameter_server:staleness=1: worker 1 was not killed: the run ended before 600 s" in outcome.out
+    assert Path("compared.png").read_bytes().startswith(b"\x89PNG")
+    assert {run.config.model.hidden for run in Run.list()} == {(8,)}
+
+
+def test_json_says_all_of_it(aimass):
+    outcome = aimass("compare", "iris", "--strategies", "single,async_sgd", "--epochs", "1", "--json")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == ""
+    found = json.loads(outcome.out)
+    assert {row["strategy"] for row in found["strategies"]} == {"single", "async_sgd"}
+    assert (found["cannot"], found["plot"]) == ({}, None)
+
+
+def test_a_call_that_is_off_is_refused(aimass):
+    outcome = aimass("compare", "iris", "--kill", "7@1s")
+    assert outcome.status == 2
+    assert outcome.err == "error: kill names worker 7, and there are workers 0 to 1; workers are counted from 0\n"
+    assert Run.list() == []
+
+
+def test_a_signal_stops_in_order_and_shows_what_was_done(start):
+    process = start("compare", "iris", "--strategies", "single,async_sgd", "--workers", "2", "--epochs", "20", "--link", "1s")
+    for line in process.stderr:
+        if line.startswith("training on iris") and "async_sgd" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert [line.split()[:2] for line in out.splitlines()[1:3]] == [["single", "0"], ["async_sgd", "2"]]
+    assert "note        async_sgd: cancelled: it was asked to stop" in out
+    assert [run.state for run in Run.list()] == ["cancelled", "succeeded"]

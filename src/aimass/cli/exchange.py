@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import typer
+
 from aimass.cli.output import print_table, size
 
 
@@ -53,3 +55,19 @@ def print_servers(metrics: Mapping[str, Any]) -> None:
             for n, s in enumerate(servers)
         ]
         print_table(header, rows, right=header)
+
+
+def print_groups(metrics: Mapping[str, Any]) -> None:
+    """A table of the workers of each group, where they form groups."""
+    groups = metrics.get("groups") or []
+    if groups:
+        header = ("group", "worker", "pid", "rows", "rows/s", "turns", "clock")
+        rows = []
+        for group in groups:
+            for member in group["members"]:
+                leads = " leads" if member["worker"] == group["supernode"] else ""
+                figures = (f"{member[name]:,}" for name in ("rows", "rows_per_s", "turns", "clock"))
+                rows.append((group["group"], f"{member['worker']}{leads}", member["pid"], *figures))
+        print_table(header, rows, right=header[2:])
+        moved = f"{size(metrics['root_bytes_sent'])} sent to the root, {size(metrics['root_bytes_received'])} received from it"
+        typer.echo(f"{len(groups):,} group{'s' * (len(groups) != 1)}, {sum(group['exchanges'] for group in groups):,} exchanges; {moved}")

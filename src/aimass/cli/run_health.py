@@ -19,6 +19,7 @@ INCIDENTS = frozenset(
         "gradient_refused",
         "lease_reassigned",
         "rolled_back",
+        "supernode_replaced",
         "webhook_failed",
         "worker_lost",
         "worker_recovered",

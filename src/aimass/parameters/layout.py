@@ -7,6 +7,7 @@ pulled  float32 (num_slots, num_parameters), where delays are compensated: the p
 undo    float32 (num_slots, 1 + num_states, chunk): the chunk of p and states that a slot is changing
 buffers float32 (num_slots, num_buffers): running statistics of each worker's module
 notes   bytes (num_slots, note_bytes): what each worker tells the others of itself
+groups  float32 (num_groups, num_parameters): the parameters at which the workers of each group compute
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SLOT_STALE_SUM, SLOT_STALE_MOST, SLOT_VECTORS, SLOT_LEAD, SLOT_HELD_NS, SLOT_SEN
 """The sum and the largest of what the last bin of staleness holds; where servers' load is counted, the vectors as long as p that the
 worker sent and fetched; under bounded staleness one more than the largest lead that was admitted, and how long it was held back; the bytes
 that the worker sent and received."""
+SLOT_MEMBER = 80  # sixteen words for workers in groups, and for the groups
 SLOT_PULLED = 96
 """The clock of the parameters at which the last gradient of the slot was taken."""
 SLOT_HANDED, SLOT_HANDED_EPOCH, SLOT_SERVING = range(97, 100)
@@ -80,6 +82,7 @@ class Layout:
         num_servers: cut p into so many shards of about the same size, whatever `shard_size`; 0 goes by `shard_size`.
         keeps_pulled: whether the parameters that a worker pulled lie in the block too.
         num_tasks: the leases of an epoch, where it is noted who takes them.
+        num_groups: how many groups the workers form. Each has a slot of its own, behind those of the workers.
     """
 
     num_parameters: int
@@ -96,6 +99,29 @@ class Layout:
     num_servers: int = 0
     keeps_pulled: bool = False
     num_tasks: int = 0
+    num_groups: int = 0
+
+    @property
+    def num_workers(self) -> int:
+        """How many of the slots are workers'."""
+        return self.num_slots - self.num_groups
+
+    def members(self, group: int) -> range:
+        """The slots of a group's workers: neighbours, and as many in each group as in any other, or one more.
+
+        >>> layout = Layout(num_parameters=1, groups=((0, 1),), num_slots=7, num_groups=2)
+        >>> layout.members(0), layout.members(1), layout.group_slot(1), layout.group_of(2)
+        (range(0, 2), range(2, 5), 6, 1)
+        """
+        return range(self.num_workers * group // self.num_groups, self.num_workers * (group + 1) // self.num_groups)
+
+    def group_of(self, slot: int) -> int:
+        """The group of a worker."""
+        return next(group for group in range(self.num_groups) if slot in self.members(group))
+
+    def group_slot(self, group: int) -> int:
+        """The slot that is a group's own."""
+        return self.num_workers + group
 
     @property
     def num_shards(self) -> int:
@@ -192,10 +218,14 @@ class Layout:
         """The byte at which a worker's note starts."""
         return self.buffers_offset(self.num_slots) + slot * _aligned(self.note_bytes)
 
+    def group_offset(self, group: int) -> int:
+        """The byte at which a group's parameters start."""
+        return self.note_offset(self.num_slots) + group * self._vector_bytes
+
     @property
     def size_bytes(self) -> int:
         """The whole block."""
-        return max(self.note_offset(self.num_slots), _ALIGNMENT)
+        return max(self.group_offset(self.num_groups), _ALIGNMENT)
 
 
 def _aligned(size_bytes: int) -> int:

@@ -185,6 +185,7 @@ class TrainConfig(Config):
         if strategy.most_workers is not None and self.workers > strategy.most_workers:
             others = ", ".join(name for name in STRATEGIES.names() if STRATEGIES.load(name).most_workers is None)
             raise UsageError(f"the strategy {self.strategy.name!r} trains in one process; use workers=0, or one of: {others}")
+        self.strategy.check_workers(self.workers)
         if self.least_workers is not None and self.least_workers > self.workers:
             raise UsageError(f"least_workers={self.least_workers} is above workers={self.workers}; a range is written workers=(1, 4)")
         if self.worker_range.is_elastic and not self.strategy.is_elastic:

@@ -122,6 +122,27 @@ class LeaseReassigned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SupernodeReplaced(Event):
+    """Another worker leads a group from now on, in place of worker `before`. `times` counts the replacements since the last such event."""
+
+    kind = "supernode_replaced"
+    group: int
+    worker: int
+    pid: int
+    before: int
+    times: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsSeen(Event):
+    """The table of each group at an epoch's end: its supernode, and of each member process, rows, rows a second, and state."""
+
+    kind = "groups"
+    epoch: int
+    groups: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress(Event):
     """Where the run stands; loss is the mean over the rows since the last such event."""
 

@@ -144,14 +144,14 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
     ends = [epochs * per_epoch] if epochs is not None else []
     if max_steps is not None:
         ends.append(max_steps)
-    exchange = config.strategy.sync_batches or 1
+    exchange, plane = config.strategy.exchange_batches(config.workers), plane_of(config)
     fair = min(_MOST_BATCHES_PER_LEASE, -(-per_epoch // (_LEASES_PER_WORKER * max(1, config.workers))))
-    fair = -(-fair // exchange) * exchange
+    fair = exchange if plane.in_groups else -(-fair // exchange) * exchange
     tasks = config.strategy.task_batches(num_rows, config.batch_size, max(1, config.workers))
     return LeasePlan(
         num_rows=num_rows,
         batch_size=config.batch_size,
-        batches_per_lease=(tasks or exchange) if plane_of(config).in_rounds else batches_per_lease or tasks or config.lease.batches or fair,
+        batches_per_lease=(tasks or exchange) if plane.in_rounds else batches_per_lease or tasks or config.lease.batches or fair,
         seed=config.seed,
         total_batches=min(ends, default=None),
     )
@@ -224,15 +224,15 @@ def open_server(
     """
     manifest, num_slots = learner.manifest, max(1, config.workers)
     update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
-    layout = Layout(
-        num_parameters=manifest.num_parameters,
-        groups=tuple((group.start, group.stop) for group in manifest.groups),
-        **layout_options(config, update, manifest.num_parameters),
-        num_slots=num_slots,
-        num_cells=2 * num_slots + 2 + num_open_leases,
-        num_buffers=len(learner.float_buffers()),
-        num_tasks=num_tasks,
-    )
+    plan: dict[str, Any] = {
+        "num_parameters": manifest.num_parameters,
+        "groups": tuple((group.start, group.stop) for group in manifest.groups),
+        "num_slots": num_slots,
+        "num_cells": 2 * num_slots + 2 + num_open_leases,
+        "num_buffers": len(learner.float_buffers()),
+        "num_tasks": num_tasks,
+    }
+    layout = Layout(**{**plan, **layout_options(config, update, manifest.num_parameters)})
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)
     server = plane_of(config).server.create(layout, update, rate, **options)

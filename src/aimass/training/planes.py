@@ -12,11 +12,13 @@ import torch
 from aimass.core.errors import UsageError
 from aimass.models.devices import find_devices
 from aimass.parameters.compensation import Compensation, build_compensation
+from aimass.parameters.groups import GroupServer
 from aimass.parameters.handing import HandingServer
 from aimass.parameters.pace import Pace
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.leases.groups import GroupTable
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rounds import RoundTable
 from aimass.training.leases.table import LeaseTable
@@ -38,6 +40,7 @@ class Plane:
         in_rounds: whether all exchange at once. A lease is then what one worker does between two exchanges; whoever does it draws the
             same random numbers.
         replicates: whether each worker has p and the states to itself.
+        in_groups: whether workers form groups, each of which exchanges as one. A lease is then what a group does between two exchanges.
     """
 
     server: type[SharedMemoryServer]
@@ -45,6 +48,7 @@ class Plane:
     shares_p: bool = False
     in_rounds: bool = False
     replicates: bool = False
+    in_groups: bool = False
 
     @property
     def waits_at_epochs(self) -> bool:
@@ -63,7 +67,9 @@ def plane_of(config: TrainConfig) -> Plane:
         case "replicas":
             leases = partial(ReplicaTable, accumulate=getattr(config.strategy, "accumulate", 1))
             return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
-    known = "arrival, rounds, replicas"
+        case "groups":
+            return Plane(server=GroupServer, leases=GroupTable, in_groups=True)
+    known = "arrival, rounds, replicas, groups"
     raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: {known}")
 
 
@@ -88,6 +94,8 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         options["compensation"] = compensation
     if plane_of(config).replicates:
         options["backend"] = _backend(config)
+    if plane_of(config).in_groups and not config.strategy.sends_deltas:
+        options["batches_per_push"] = config.strategy.exchange_batches(config.workers)
     return options
 
 
@@ -108,6 +116,9 @@ def layout_options(config: TrainConfig, update: Update, num_parameters: int) -> 
     }
     if plane_of(config).replicates:
         options |= {"num_replicas": max(1, config.workers), "num_extras": NUM_EXTRAS, "note_bytes": NOTE_BYTES if config.workers > 1 else 0}
+    if plane_of(config).in_groups:
+        num_groups = config.strategy.num_groups(config.workers)
+        options |= {"num_groups": num_groups, "num_slots": config.workers + num_groups}
     return options
 
 

@@ -24,13 +24,13 @@ class StrategyConfig(Config):
     @property
     def plane(self) -> str:
         """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `rounds`, where all are applied at
-        once; `replicas`, one for each worker."""
+        once; `replicas`, one for each worker; `groups`, where groups of workers push as one."""
         return "arrival"
 
     @property
     def is_elastic(self) -> bool:
         """Whether workers may join and leave while it trains: where nobody's work needs a certain other."""
-        return self.plane in ("arrival", "rounds")
+        return self.plane in ("arrival", "rounds", "groups")
 
     @property
     def sync_batches(self) -> int | None:
@@ -61,6 +61,21 @@ class StrategyConfig(Config):
     def sends_deltas(self) -> bool:
         """Whether a worker moves a p of its own between two exchanges, and sends by how much."""
         return False
+
+    def exchange_batches(self, workers: int) -> int:
+        """The batches of one exchange: of one worker, or of the group that exchanges as one."""
+        return self.sync_batches or 1
+
+    def num_groups(self, workers: int) -> int:
+        """The groups that so many workers form, each of which pushes as one; 0 where each worker pushes for itself."""
+        return 0
+
+    def check_workers(self, workers: int) -> None:
+        """Refuse a number of workers that the settings cannot work with.
+
+        Raises:
+            UsageError: it is none, too few, or too many.
+        """
 
 
 class Strategy(ABC):

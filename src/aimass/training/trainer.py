@@ -267,6 +267,8 @@ class Trainer:
         entry = self.curve.end_epoch(epoch, now, validate(self.learner, self.data))
         if self.leases.taken is not None:
             self.tell(self.leases.taken.tell(epoch))
+        for event in self.leases.epoch_news(epoch):
+            self.tell(event)
         if entry["is_best"]:
             self.saver.note_best(entry)
         self.health.see_epoch(self.rules.history, self.plan.batches_per_epoch)
@@ -331,7 +333,8 @@ class Trainer:
         batches = self.leases.committed_batches
         epochs = batches / self.plan.batches_per_epoch
         has_workers = bool(self.config.workers)
-        return summarise(self.rules, self.counters, batches, epochs, self.saver.best, num_lost, self.health, has_workers=has_workers)
+        found = summarise(self.rules, self.counters, batches, epochs, self.saver.best, num_lost, self.health, has_workers=has_workers)
+        return {**found, **self.leases.figures()}
 
     def _close(self) -> None:
         """Leave nothing behind: no thread, no process, no descriptor, no memory but the model's own."""

@@ -10,9 +10,6 @@ killed before its part can be given away.
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -20,13 +17,10 @@ from typing import ClassVar
 from aimass.parameters.layout import INCARNATION, LEASE_LIMIT, LEASE_LOCK, NEXT_LEASE, NOBODY, NUM_LEASES, STOP
 from aimass.parameters.rounds import PART_DEADLINE_NS, PART_OWNER, Part, RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.leases.patience import Patience
 from aimass.training.leases.table import Lease, LeasePlan, LeaseTable, Released
 
-_SPIN_NS = 200_000
-_SHORTEST_NAP_S = 0.00002
-_LONGEST_NAP_S = 0.001
 _TELL_NS = 500_000_000
-_PR_SET_TIMERSLACK = 29
 
 
 class RoundTable(LeaseTable):
@@ -45,7 +39,7 @@ class RoundTable(LeaseTable):
         self._parts = [server.layout.slot(i) for i in range(server.layout.num_slots)]
         self._per_epoch = plan.leases_per_epoch
         self._opened = (-1, time.monotonic_ns())  # the round that was present at the last look, and since when
-        self._waits_since = self._told = 0
+        self._patience, self._told = Patience(), 0
         self._told_at = -1
         self._wake: Callable[[], None] | None = None
 
@@ -89,7 +83,7 @@ class RoundTable(LeaseTable):
         return [i for i, at in enumerate(self._parts[:size]) if words[at + PART_OWNER] == NOBODY and not server.is_filled(i, present)]
 
     def _begin(self, part: int, first: int, size: int, slot: int) -> Lease:
-        self._waits_since = 0
+        self._patience.over()
         self.renew(part)
         number = first + part
         if self.taken is not None:
@@ -170,24 +164,5 @@ class RoundTable(LeaseTable):
             self._wake()
 
     def pause(self) -> None:
-        """Wait for the others' parts: at first only let them run, then in naps that grow with the time waited."""
-        now = time.monotonic_ns()
-        if not self._waits_since:
-            self._waits_since = now
-            _make_naps_short()
-        waited_ns = now - self._waits_since
-        if waited_ns < _SPIN_NS:
-            os.sched_yield()
-        else:
-            time.sleep(min(max(_SHORTEST_NAP_S, waited_ns * 1e-9 / 8), _LONGEST_NAP_S))
-
-
-_has_short_naps = False
-
-
-def _make_naps_short() -> None:
-    """Let the kernel wake this thread on time, rather than up to 50 µs later to save power."""
-    global _has_short_naps
-    if not _has_short_naps and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1000, 0, 0, 0)
-    _has_short_naps = True
+        """Wait for the others' parts."""
+        self._patience.pause()

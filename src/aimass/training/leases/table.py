@@ -8,10 +8,10 @@ worker died or is late gets the next epoch and goes to whoever asks first; it go
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from aimass.training.leases.taken import TakenRecord
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from aimass.core.events import Event
     from aimass.parameters.shared_memory import SharedMemoryServer
 
 _LARGEST_PERMUTATION = 1 << 20
@@ -237,6 +238,18 @@ class LeaseTable:
             wake: wakes the driver, which looks what is committed.
         """
         wake()
+
+    def news(self) -> list[Event]:
+        """What happened among workers since the last call, and is told."""
+        return []
+
+    def epoch_news(self, epoch: int) -> list[Event]:
+        """What is told of the workers at an epoch's end."""
+        return []
+
+    def figures(self) -> Mapping[str, Any]:
+        """What `Run.metrics` gives beside what every run has."""
+        return {}
 
     @property
     def committed_batches(self) -> int:

@@ -136,6 +136,9 @@ def news(event: Event) -> str | None:
         case happened.WorkerLost():
             inside = " inside a push" if event.inside_push else ""
             return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}"
+        case happened.SupernodeReplaced():
+            before = f"worker {event.before}" if event.before != event.worker else "the one before it"
+            return f"worker {event.worker} (process {event.pid}) leads group {event.group} in place of {before}"
         case happened.Scaled():
             why = "" if event.reason == "asked" else f": {event.reason}"
             return f"from {event.before} to {event.workers} worker{'' if event.workers == 1 else 's'}{why}"

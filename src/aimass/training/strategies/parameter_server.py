@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,12 +11,9 @@ from aimass.core.config import seconds
 from aimass.core.errors import UsageError
 from aimass.parameters.base import Pushed
 from aimass.training.strategy import Strategy, StrategyConfig
-from aimass.training.workers.steps import OwnSteps
+from aimass.training.workers.steps import MeanGradient, OwnSteps
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from aimass.data.batch import Batch
     from aimass.training.workers.worker import Worker
 
 ALIASES = ("psm", "ps", "param_server", "参数服务器", "ssp", "stale_synchronous", "bounded_staleness", "downpour", "synchronous_sgd")
@@ -117,38 +113,13 @@ class ParameterServer(Strategy):
         config = self.config
         assert isinstance(config, ParameterServerConfig)
         worker.clips_batches = config.staleness != 0 or config.sends_deltas  # a round clips the mean, as one process would
-        find = OwnSteps(worker) if config.sends_deltas else _MeanGradient(worker)
+        find = OwnSteps(worker) if config.sends_deltas else MeanGradient(worker)
         for part in worker.parts(config.sync_batches, config.sync_s):
             clock = worker.pull()
             loss, change = find(part)
             worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
             if worker.push(change, clock) is Pushed.NOT_FINITE:
                 find.reset()
-
-
-class _MeanGradient:
-    """The mean loss of some batches, and the mean of their gradients at the same p, weighted by their rows."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._sum: Tensor | None = None  # made where a part has a second batch
-
-    def __call__(self, part: Iterator[Batch]) -> tuple[float, Tensor]:
-        worker = self._worker
-        loss, gradient = worker.gradient(next(part))
-        losses, weights = loss * worker.weight, worker.weight
-        summed: Tensor | None = None
-        for batch in part:
-            if summed is None:
-                self._sum = summed = self._sum if self._sum is not None else gradient.clone()
-                summed.copy_(gradient).mul_(weights)
-            loss, gradient = worker.gradient(batch)
-            summed.add_(gradient, alpha=worker.weight)
-            losses, weights = losses + loss * worker.weight, weights + worker.weight
-        return (loss, gradient) if summed is None else (losses / (weights or 1.0), summed.div_(weights or 1.0))
-
-    def reset(self) -> None:
-        """Nothing is kept from one part to the next."""
 
 
 PLUGIN = ParameterServer

@@ -42,6 +42,7 @@ class Counters:
         self._words, self._shards, self._num_servers = server.words, server.shards, server.layout.num_servers
         self._reals = server.reals
         self._slots = [server.layout.slot(slot) for slot in range(server.layout.num_slots)]
+        self._num_workers = server.layout.num_workers
         self._before = before or _nothing()
         self.num_lost: int = self._before["lost"]
 
@@ -163,7 +164,7 @@ class Counters:
         seconds spent in each state: `compute_s`, `exchange_s`, `wait_s`, `idle_s`.
         """
         found = []
-        for slot, at in enumerate(self._slots):
+        for slot, at in enumerate(self._slots[: self._num_workers]):
             spent_s = dict.fromkeys((COMPUTE, EXCHANGE, WAIT, IDLE), 0.0)
             for operation, state in enumerate(STATES):
                 if operation != STARTING:

@@ -45,3 +45,37 @@ class OwnSteps:
     def reset(self) -> None:
         """Let the optimizer begin anew, as after a change that was not finite, which its states have met as well."""
         self._optimizer.reset()
+
+
+class MeanGradient:
+    """The mean loss of some batches, and the mean of their gradients at the same p, weighted by their rows.
+
+    Args:
+        worker: who computes them.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._sum: Tensor | None = None  # made where a part has a second batch
+
+    def __call__(self, part: Iterator[Batch]) -> tuple[float, Tensor]:
+        """Look at each batch.
+
+        Returns:
+            the mean loss by rows, and the mean gradient, shape (num_parameters,).
+        """
+        worker = self._worker
+        loss, gradient = worker.gradient(next(part))
+        losses, weights = loss * worker.weight, worker.weight
+        summed: Tensor | None = None
+        for batch in part:
+            if summed is None:
+                self._sum = summed = self._sum if self._sum is not None else gradient.clone()
+                summed.copy_(gradient).mul_(weights)
+            loss, gradient = worker.gradient(batch)
+            summed.add_(gradient, alpha=worker.weight)
+            losses, weights = losses + loss * worker.weight, weights + worker.weight
+        return (loss, gradient) if summed is None else (losses / (weights or 1.0), summed.div_(weights or 1.0))
+
+    def reset(self) -> None:
+        """Nothing is kept from one part to the next."""

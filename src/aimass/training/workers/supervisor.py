@@ -146,6 +146,8 @@ class Supervisor:
         self.tend_deaths(timeout_s)
         self._tend_locks()
         self._tend_late()
+        for event in self._leases.news():
+            self._tell(event)
         if self._failure is not None:
             raise TrainingError(self._failure)
         wanted = self._wishes.take() if self.range.is_elastic else None

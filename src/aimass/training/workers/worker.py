@@ -121,6 +121,16 @@ class Worker:
         """Who trains on what."""
         return self._leases
 
+    def begin(self, batch: Batch, step: int) -> None:
+        """Take a batch in hand that did not come from `batches` or `parts`.
+
+        Args:
+            batch: whose rows `weight` is of, until the next.
+            step: the batches of the run before it, which decide its rate.
+        """
+        self.weight = float(len(batch["rows"])) if batch["weights"] is None else batch["weights"].sum().item()
+        self._step = step
+
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """Training rows as one batch.
 
@@ -162,7 +172,7 @@ class Worker:
             if lease is not None:
                 self._prepare(lease)
                 yield lease
-                self._publish_buffers()
+                self.publish_buffers()
                 if self.when_leased is not None:
                     self._leases.finished(self.when_leased)
             elif self._leases.is_done:
@@ -260,7 +270,7 @@ class Worker:
 
     def tell(self) -> None:
         """Let the driver know that some batches are done, and see this worker's buffers."""
-        self._publish_buffers()
+        self.publish_buffers()
         if self.when_leased is not None:
             self.when_leased()
 
@@ -304,7 +314,8 @@ class Worker:
         self._leases.renew(lease.cell)
         return True
 
-    def _publish_buffers(self) -> None:
+    def publish_buffers(self) -> None:
+        """Let the driver see this worker's buffers."""
         if self.server.layout.num_buffers:
             self.server.buffers(self.slot).copy_(self.learner.float_buffers())
             self._words[self._at + BUFFERED] = self._words[self._at + ROWS]
@@ -355,7 +366,7 @@ def _parameters_for(plane: Plane, server: SharedMemoryServer, learner: Learner) 
     """Where a worker computes: on p itself, where nobody else changes it meanwhile; on what others shall see; or on a copy."""
     if plane.shares_p or server.layout.num_slots == 1:
         return server.p
-    if server.layout.keeps_pulled and server.pulled is not None:
+    if server.pulled is not None:
         return server.pulled
     return learner.parameters
 
@@ -372,8 +383,9 @@ def main(context: Context) -> None:
     learner = Learner(module, build_task(orders.task), device=device, precision=config.precision)
     server = _attach(orders, learner, context.descriptors[0])
     plane = plane_of(config)
+    waits = plane.in_rounds or plane.in_groups  # it may not write to a slot before it has something to do there
     if not config.strategy.sends_deltas:
-        gradient = learner.gradient_vector if plane.in_rounds else server.gradient  # in rounds it may not write to a slot before it has one
+        gradient = learner.gradient_vector if waits else server.gradient
         learner.bind(_parameters_for(plane, server, learner), gradient, copy_module=False)
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
@@ -390,7 +402,7 @@ def main(context: Context) -> None:
         optimizer=config.optimizer,
     )
     worker.seed = config.seed if plane.in_rounds else None
-    worker.binds = plane.in_rounds and not config.strategy.sends_deltas
+    worker.binds = waits and not config.strategy.sends_deltas
     worker.pace = pace_of(config, server, orders.slot)
     worker.when_leased = lambda: _tell(context.connection, learner)
     build_strategy(config.strategy).work(worker)

@@ -1,0 +1,204 @@
+"""Groups of workers in front of a parameter server: each pushes as one, in the name of a slot of its own.
+
+A group has a p of its own, at which its members compute, and a slot behind the workers' slots: there lie the combination that it pushes,
+the intent and the undo room of that push, and the leases that it holds belong to that slot. So whoever acts for the group may change.
+The one who does is the *supernode*: the process that holds the group's lock, which the kernel frees as its holder dies. Succession:
+
+1. Any member that waits tries the lock now and then. Who gets it finishes the push that the dead one may have begun, from the combination
+   in the group's slot. Then it writes its name as the holder's, which is the word that counts.
+2. The driver, who buries the dead one, does the same as long as the dead one's name stands there, so that a group of which nobody lives
+   leaves nothing half done. Both may be at it at once: each shard's lock is taken, and the push is told by its number, which only a
+   holder moves on, under the first shard's lock.
+3. What the dead one had gathered and not begun to push is lost, and is computed anew: its lease is still the group's.
+
+A share is handed in by one word, the number of the exchange that it belongs to. The numbers only rise, so that nothing that was meant for
+an exchange that was given up is ever taken for one of the present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aimass.parameters.base import Snapshot, Ticket
+from aimass.parameters.layout import (
+    LEASE_COMMITTED,
+    LEASE_EPOCH,
+    LEASE_OWNER,
+    SHARD_APPLIED,
+    SHARD_OWNER,
+    SLOT_INTENT,
+    SLOT_MEMBER,
+    SLOT_SEQUENCE,
+    STOP,
+    Layout,
+)
+from aimass.parameters.shards import vector
+from aimass.parameters.shared_memory import SharedMemoryServer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimass.core.memory import SharedMemory
+    from aimass.optim.update import Update
+
+PRESENT, PID, SPEED, TURNS, ROWS_DONE = range(SLOT_MEMBER, SLOT_MEMBER + 5)
+"""A member's line in its group's table, in its own slot: its process while it is there, and the last one that was; its rows a second (a
+double); how many shares it has handed in, and the rows of those. Of its state s = (clock of p, turn) the clock is SLOT_PULLED."""
+
+SHARE_EXCHANGE, SHARE_LEASE, SHARE_START, SHARE_STOP, SHARE_DEADLINE_NS = range(SLOT_MEMBER + 5, SLOT_MEMBER + 10)
+"""What the supernode gives a member to do: for which exchange, 0 while it is being written; rows `start` to `stop` of a lease; until when
+it should get on."""
+
+HANDED_IN, SHARE_WEIGHT, SHARE_LOSS, SHARE_NS = range(SLOT_MEMBER + 10, SLOT_MEMBER + 14)
+"""What the member hands in beside its vector: for which exchange, which is the word that counts; its weight (a double, below 0 where the
+vector was not finite) and its mean loss (a double); how long it took, 0 where that tells nothing."""
+
+EXCHANGE, HOLDER, TAKEN, OVER, GROUP_CLOCK, EXCHANGES, ROOT_SENT, ROOT_RECEIVED = range(SLOT_MEMBER, SLOT_MEMBER + 8)
+"""A group's words, in its slot: the exchange under way; its supernode's slot plus one; how often the role was taken; whether there is
+nothing left to do; the clock of the group's p; the exchanges done; the bytes that it sent to the root and got from it."""
+
+REFUSED = -1.0
+_ROLE_LOCK = 1 << 42
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one member does in one exchange: rows `start` to `stop` of a lease."""
+
+    exchange: int
+    lease: int
+    start: int
+    stop: int
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows it is of."""
+        return self.stop - self.start
+
+
+class GroupServer(SharedMemoryServer):
+    """One process's handle on the block: a member's, the driver's, or in the hand of a supernode its group's, which alone pushes.
+
+    Args:
+        memory, layout, update, rate, weight_decay, slot, options: as for `SharedMemoryServer`, but that the rate counts batches.
+        batches_per_push: how many batches a group's push stands for.
+    """
+
+    def __init__(
+        self,
+        memory: SharedMemory,
+        layout: Layout,
+        update: Update,
+        rate: Callable[[int], float],
+        weight_decay: Sequence[float] | None = None,
+        slot: int | None = None,
+        *,
+        batches_per_push: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(memory, layout, update, lambda push: rate(push * batches_per_push), weight_decay, slot, **options)
+        self._made_of = memory, layout, update, rate, weight_decay
+        self._options = {**options, "batches_per_push": batches_per_push}
+        self._group_slots = [layout.slot(layout.group_slot(group)) for group in range(layout.num_groups)]
+        self._groups = {slot: group for group in range(layout.num_groups) for slot in layout.members(group)}
+        if slot is not None and slot in self._groups:
+            self.pulled = vector(memory, layout.group_offset(self._groups[slot]), layout.num_parameters)
+
+    def of_group(self) -> GroupServer:
+        """The handle with which a supernode acts for its group."""
+        assert self.slot is not None, "only members act for a group"
+        return GroupServer(*self._made_of, self.layout.group_slot(self._groups[self.slot]), **self._options)
+
+    @property
+    def group(self) -> int:
+        """The group that this worker is in."""
+        assert self.slot is not None, "only members are in a group"
+        return self._groups[self.slot]
+
+    @property
+    def group_p(self) -> Tensor:
+        """Where the members of this worker's group compute. Shape (num_parameters,)."""
+        assert self.pulled is not None, "only members have a group's p"
+        return self.pulled
+
+    def holder(self, group: int) -> int:
+        """The slot of a group's supernode, or of its last one; -1 before it had any."""
+        return self.words[self._group_slots[group] + HOLDER] - 1
+
+    # ------------------------------------------------------------------------------------------------------ the role
+
+    def take_role(self) -> bool:
+        """Become the supernode of this worker's group, if there is none, and finish what the last one had begun."""
+        at, words = self._group_slots[self.group], self.words
+        if not self.locks.try_acquire(_ROLE_LOCK + self.group):
+            return False
+        if words[STOP] or words[at + OVER]:  # the last one had nothing more to do
+            self.leave_role()
+            return False
+        self._finish(self.group)
+        words[at + HOLDER] = (self.slot or 0) + 1
+        words[at + TAKEN] += 1
+        return True
+
+    def leave_role(self) -> None:
+        """Let another member be the supernode."""
+        self.locks.release(_ROLE_LOCK + self.group)
+
+    def recover(self, slot: int) -> bool:
+        if slot not in self._groups:
+            return False
+        group = self._groups[slot]
+        return self._finish(group, slot + 1)
+
+    def _finish(self, group: int, holder: int | None = None) -> bool:
+        """Finish the push that a group's dead supernode had begun, unless somebody else has.
+
+        Args:
+            group: whose slot it is in.
+            holder: the dead one's word: where another stands there, the role has been taken, and what was begun is done.
+        """
+        words, at, slot = self.words, self._group_slots[group], self.layout.group_slot(group)
+        sequence = words[at + SLOT_SEQUENCE]
+        if not words[at + SLOT_INTENT] or (holder is not None and words[at + HOLDER] != holder):
+            return False
+        for shard in self.shards:
+            with self.locks.held(shard.index):
+                if words[shard.words + SHARD_OWNER]:
+                    self._repair(shard)
+                if words[at + SLOT_SEQUENCE] == sequence != words[shard.words + SHARD_APPLIED + slot]:
+                    self._apply(shard, slot)
+        with self.locks.held(self.shards[0].index):
+            if words[at + SLOT_SEQUENCE] == sequence and words[at + SLOT_INTENT]:
+                self._commit(slot)
+        return True
+
+    # ------------------------------------------------------------------------------------------- what the group does
+
+    def skip(self, ticket: Ticket) -> None:
+        """In a group's hand: count batches as done of whose gradients none was finite."""
+        cell = self.layout.cell(ticket.cell)
+        with self.locks.held(self.shards[0].index):
+            if self.words[cell + LEASE_EPOCH] == ticket.epoch and self.words[cell + LEASE_OWNER] == self.slot:
+                self.words[cell + LEASE_COMMITTED] = ticket.committed
+
+    def is_pushing(self, slot: int) -> bool:
+        """Whether a push of a group's slot is under way, or one that a worker makes for its group."""
+        if slot not in self._groups:
+            return super().is_pushing(slot)
+        group = self._groups[slot]
+        return self.holder(group) == slot and super().is_pushing(self.layout.group_slot(group))
+
+    def progress(self, slot: int) -> tuple[int, ...]:
+        return super().progress(self.layout.group_slot(self._groups[slot]) if slot in self._groups else slot)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back. Nobody is there, nobody has a role, and no exchange is under way."""
+        super().restore(snapshot)
+        for at in self._group_slots:
+            for word in (HOLDER, TAKEN, OVER, EXCHANGES, ROOT_SENT, ROOT_RECEIVED):
+                self.words[at + word] = 0
+        for slot in self._groups:
+            for word in (PRESENT, SHARE_EXCHANGE, TURNS, ROWS_DONE):
+                self.words[self._slots[slot] + word] = 0

@@ -1,0 +1,1 @@
+"""Workers in groups: their exchanges, and how an exchange is divided among them."""

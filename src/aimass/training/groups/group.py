@@ -1,0 +1,340 @@
+"""One worker's part in its group: it does its share of each exchange; and while it is the supernode, it also leads the exchanges.
+
+An exchange of a group with the root:
+
+1. *Cut.* The supernode takes the next batches of the group's lease. It divides their rows among the members that are there, by their
+   speeds, and writes the exchange's number, which is the word that counts.
+2. *Compute.* Each member finds the change of its rows at the group's p, which stands still, in its own slot, and hands it in: with its
+   state s = (the clock of p, its turn), its loss, its weight and the time it took.
+3. *Combine.* The supernode adds up Σ wᵢ gᵢ / Σ wᵢ in the group's slot. The share of a member that is gone it does itself.
+4. *Exchange.* It pushes the combination to the root, with the batches' ticket: they are committed with it, or not at all. It fetches the
+   root's p into the group's. The table of members is in the block, where all see it.
+
+Whoever waits and finds nobody in the role becomes the supernode, and cuts anew what was not pushed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from math import isfinite
+from typing import TYPE_CHECKING, Self
+
+from aimass.parameters.base import Pushed, Ticket
+from aimass.parameters.groups import (
+    EXCHANGE,
+    EXCHANGES,
+    GROUP_CLOCK,
+    HANDED_IN,
+    OVER,
+    PID,
+    PRESENT,
+    REFUSED,
+    ROOT_RECEIVED,
+    ROOT_SENT,
+    ROWS_DONE,
+    SHARE_EXCHANGE,
+    SHARE_LEASE,
+    SHARE_LOSS,
+    SHARE_NS,
+    SHARE_START,
+    SHARE_STOP,
+    SHARE_WEIGHT,
+    SPEED,
+    TURNS,
+    GroupServer,
+    Share,
+)
+from aimass.parameters.layout import SLOT_PULLED, SLOT_REFUSED
+from aimass.parameters.shared_memory import is_finite
+from aimass.training.groups.cuts import cut, smooth
+from aimass.training.health.operations import LEASING, PULLING, PUSHING, WAITING
+from aimass.training.leases.groups import GroupTable
+from aimass.training.leases.patience import Patience
+from aimass.training.leases.rows import slice_batch
+from aimass.training.workers.worker import LOSS, LOSS_ROWS, ROWS, STEPS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimass.data.batch import Batch
+    from aimass.training.leases.table import Lease
+    from aimass.training.workers.worker import Worker
+
+Find = Callable[[Iterator["Batch"]], tuple[float, "Tensor"]]
+"""Finds the mean loss of some batches, and the change that they make, where it is to be pushed from."""
+
+
+class Group:
+    """One worker's membership. It is a context: who leaves it is waited for no longer.
+
+    Args:
+        worker: who it is.
+        num_batches: of one exchange.
+        balances: whether shares follow the speed that was measured of each member.
+
+    Attributes:
+        leads: whether this worker is the supernode.
+    """
+
+    def __init__(self, worker: Worker, num_batches: int, *, balances: bool) -> None:
+        assert isinstance(worker.server, GroupServer)
+        assert isinstance(worker.leases, GroupTable)
+        self._worker, self._server, self._leases = worker, worker.server, worker.leases
+        self._root = worker.server.of_group()
+        self._num_batches, self._balances = num_batches, balances
+        self._words, self._reals, layout = self._server.words, self._server.reals, self._server.layout
+        self._slot = layout.group_slot(self._server.group)
+        self._members = {slot: layout.slot(slot) for slot in layout.members(self._server.group)}
+        self._at, self._own = layout.slot(self._slot), layout.slot(worker.slot)
+        self._patience = Patience()
+        self._seen = 0
+        self.leads = False
+        self._lease: Lease | None = None
+        self._done = 0  # batches of the lease that are committed
+        self._ticket: Ticket | None = None
+        self._pids: dict[int, int] = {}  # who has a share of this exchange
+        self._clock = self._began_ns = 0
+        self._weight = 0.0  # of the share in hand
+        self._has_told = self._is_warm = False
+
+    def __enter__(self) -> Self:
+        self._seen = self._words[self._at + EXCHANGE]  # an exchange that is under way goes on without it
+        self._words[self._own + PRESENT] = self._words[self._own + PID] = os.getpid()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._words[self._own + PRESENT] = 0
+        if self.leads:
+            self._server.leave_role()
+            self.leads = False
+
+    # ------------------------------------------------------------------------------------------------------- a member
+
+    def shares(self) -> Iterator[Share]:
+        """This worker's share of each exchange, until the run ends. The supernode's own may be empty."""
+        while not self._worker.must_leave:
+            share = self._cut() if self.leads else self._wait_for_share()
+            if share is not None:
+                self._patience.over()
+                self._begin(share)
+                yield share
+            elif self._words[self._at + OVER]:
+                return
+
+    def batches(self, share: Share) -> Iterator[Batch]:
+        """A share's rows, at most a batch of them at a time."""
+        worker, size = self._worker, self._leases.plan.batch_size
+        everything = worker.take(self._leases.plan.rows(share.lease)[share.start : share.stop])
+        first, self._weight = self._leases.plan.first_batch(share.lease), 0.0
+        for start in range(0, share.num_rows, size):
+            batch = slice_batch(everything, start, min(start + size, share.num_rows))
+            worker.begin(batch, first + (share.start + start) // size)
+            self._weight += worker.weight
+            yield batch
+            self._leases.expect(worker.slot)
+            self._renew()
+
+    def hand_in(self, share: Share, loss: float, change: Tensor) -> None:
+        """Give the supernode what was found on a share, with this worker's state.
+
+        Args:
+            share: what it is of.
+            loss: over its rows.
+            change: shape (num_parameters,).
+        """
+        words, reals, at, own = self._words, self._reals, self._own, self._server.gradient
+        if change.data_ptr() != own.data_ptr():
+            own.copy_(change)
+        finite = is_finite(change)
+        words[at + SLOT_REFUSED] += not finite
+        reals[at + SHARE_WEIGHT] = self._weight if finite else REFUSED
+        reals[at + SHARE_LOSS] = loss
+        words[at + SHARE_NS] = time.monotonic_ns() - self._began_ns if self._is_warm else 0
+        self._is_warm = True
+        words[at + SLOT_PULLED] = words[self._at + GROUP_CLOCK]
+        words[at + TURNS] += 1
+        if not self.leads:
+            self._worker.moved(sent=self._worker.vector_bytes, received=self._worker.vector_bytes)
+        self._worker.publish_buffers()
+        words[at + HANDED_IN] = share.exchange
+
+    def _begin(self, share: Share) -> None:
+        self._began_ns = time.monotonic_ns()
+        worker, gradient = self._worker, self._server.gradient
+        if worker.binds and worker.learner.gradient_vector is not gradient:  # from here on nobody reads what a dead one left in the slot
+            worker.learner.bind(worker.learner.parameters, gradient, copy_module=False)
+        worker.does(PULLING)
+
+    def _wait_for_share(self) -> Share | None:
+        """The next share of this worker; None where it has become the supernode, or where there is nothing left to do."""
+        words = self._words
+        self._worker.does_still(WAITING)
+        while not self._worker.must_leave and not words[self._at + OVER]:
+            exchange = words[self._at + EXCHANGE]
+            if exchange != self._seen and (share := self._read_share(exchange)) is not None:
+                self._seen = exchange
+                if share.num_rows:
+                    return share
+            if self._patience.pause() and self._server.take_role():
+                self._begin_to_lead()
+                return None
+        return None
+
+    def _read_share(self, exchange: int) -> Share | None:
+        """This worker's share of an exchange. None while another is being written; an empty one where it has none."""
+        words, at = self._words, self._own
+        if words[at + SHARE_EXCHANGE] != exchange:
+            return Share(exchange=exchange, lease=0, start=0, stop=0) if words[self._at + EXCHANGE] == exchange else None
+        share = Share(exchange=exchange, lease=words[at + SHARE_LEASE], start=words[at + SHARE_START], stop=words[at + SHARE_STOP])
+        return share if words[at + SHARE_EXCHANGE] == exchange else None
+
+    # ---------------------------------------------------------------------------------------------------- the supernode
+
+    def _begin_to_lead(self) -> None:
+        self.leads, self._lease = True, None
+        self._fetch()
+
+    def _cut(self) -> Share | None:
+        """Begin the next exchange, and return this worker's own share of it. None where there is nothing to do just now."""
+        lease = self._lease
+        if lease is None or self._done >= lease.num_batches or not self._leases.holds(lease):
+            self._worker.does_still(LEASING)
+            lease = self._lease = self._leases.claim(self._slot)
+            if lease is None:
+                self._idle()
+                return None
+            self._done, self._has_told = lease.committed, False
+        return self._publish(lease)
+
+    def _idle(self) -> None:
+        """There is no lease to take: see whether there will be one."""
+        if not self._has_told:
+            self._has_told = True
+            self._worker.tell()
+        if self._leases.is_done:
+            self._words[self._at + OVER] = 1
+        else:
+            self._leases.pause()
+
+    def _publish(self, lease: Lease) -> Share:
+        words, plan = self._words, self._leases.plan
+        stop = min(self._done + self._num_batches, lease.num_batches)
+        first_row = self._done * plan.batch_size
+        num_rows = min(stop * plan.batch_size, len(plan.rows(lease.number))) - first_row
+        there = {slot: words[at + PRESENT] for slot, at in self._members.items() if words[at + PRESENT]}
+        speeds = [self._reals[self._members[slot] + SPEED] if self._balances else 1.0 for slot in there]
+        exchange = words[self._at + EXCHANGE] + 1
+        self._pids, own = {}, Share(exchange=exchange, lease=lease.number, start=0, stop=0)
+        for (slot, pid), (low, high) in zip(there.items(), cut(num_rows, speeds), strict=True):
+            share = Share(exchange=exchange, lease=lease.number, start=first_row + low, stop=first_row + high)
+            self._give(slot, share)
+            if slot == self._worker.slot:
+                own = share
+            elif share.num_rows:
+                self._pids[slot] = pid
+        self._ticket = Ticket(lease.cell, lease.epoch, stop)
+        self._leases.renew(lease.cell)
+        words[self._at + EXCHANGE] = exchange
+        return own
+
+    def _give(self, slot: int, share: Share) -> None:
+        words, at = self._words, self._members[slot]
+        words[at + SHARE_EXCHANGE] = 0
+        words[at + SHARE_LEASE], words[at + SHARE_START], words[at + SHARE_STOP] = share.lease, share.start, share.stop
+        self._leases.expect(slot)
+        words[at + SHARE_EXCHANGE] = share.exchange
+
+    def combine(self, own: Share, find: Find) -> float:
+        """Add up, in the group's slot, what the members have found: Σ wᵢ gᵢ / Σ wᵢ. What those that are gone have not handed in is found
+        here, once nobody is waited for.
+
+        Args:
+            own: this worker's share, which it has handed in where it is not empty.
+            find: finds the change of a share.
+
+        Returns:
+            Σ wᵢ; below 0 where no vector was finite.
+        """
+        combined, missing = self._root.gradient.zero_(), []
+        weights = [self._add(self._worker.slot, own.num_rows, combined)] if own.num_rows else []
+        for slot in self._pids:
+            at = self._members[slot]
+            start, stop = self._words[at + SHARE_START], self._words[at + SHARE_STOP]
+            if self._is_handed_in(slot, own.exchange):
+                weights.append(self._add(slot, stop - start, combined))
+            else:
+                missing.append(Share(exchange=own.exchange, lease=own.lease, start=start, stop=stop))
+        for share in missing:
+            self._begin(share)
+            self.hand_in(share, *find(self.batches(share)))
+            weights.append(self._add(self._worker.slot, share.num_rows, combined))
+        finite = [weight for weight in weights if weight >= 0]
+        total = sum(finite)
+        if total:
+            combined.div_(total)
+        return total if finite else REFUSED
+
+    def exchange(self, weight: float) -> None:
+        """Push the combination to the root, and fetch the root's p.
+
+        Args:
+            weight: what `combine` gave.
+        """
+        worker, words, ticket = self._worker, self._words, self._ticket
+        assert ticket is not None, "an exchange was begun"
+        worker.does(PUSHING)
+        others = len(self._pids) * worker.vector_bytes
+        worker.moved(sent=worker.vector_bytes, received=others)
+        words[self._at + ROOT_SENT] += worker.vector_bytes
+        if weight == REFUSED:
+            self._root.skip(ticket)
+        elif self._root.push(self._root.gradient, self._clock, ticket) is Pushed.LEASE_LOST:
+            self._lease = None
+        self._done = ticket.committed
+        words[self._at + EXCHANGES] += 1
+        self._fetch()
+        worker.moved(sent=others)
+
+    @property
+    def combination(self) -> Tensor:
+        """What is pushed to the root. Shape (num_parameters,)."""
+        return self._root.gradient
+
+    def _fetch(self) -> None:
+        self._clock = self._words[self._at + GROUP_CLOCK] = self._root.pull(self._server.group_p)
+        self._worker.moved(received=self._worker.vector_bytes)
+        self._words[self._at + ROOT_RECEIVED] += self._worker.vector_bytes
+
+    def _is_handed_in(self, slot: int, exchange: int) -> bool:
+        """Wait for a member's share. False where the member is gone, and has not handed it in."""
+        words, at, pid = self._words, self._members[slot], self._pids[slot]
+        if words[at + HANDED_IN] != exchange:
+            self._worker.does(WAITING)
+            while words[at + HANDED_IN] != exchange and words[at + PRESENT] == pid:
+                self._patience.pause()
+                self._renew()
+            self._patience.over()
+        return words[at + HANDED_IN] == exchange
+
+    def _add(self, slot: int, num_rows: int, combined: Tensor) -> float:
+        """Add what a member has handed in, count it as that member's, and return its weight."""
+        words, reals, at = self._words, self._reals, self._members[slot]
+        weight, loss = reals[at + SHARE_WEIGHT], reals[at + SHARE_LOSS]
+        if weight >= 0:
+            combined.add_(self._server.gradients[slot], alpha=weight)
+        if took_ns := words[at + SHARE_NS]:
+            reals[at + SPEED] = smooth(reals[at + SPEED], num_rows * 1e9 / took_ns)
+        words[at + STEPS] += -(-num_rows // self._leases.plan.batch_size)
+        words[at + ROWS] += num_rows
+        words[at + ROWS_DONE] += num_rows
+        if isfinite(loss):
+            reals[at + LOSS] += loss * num_rows
+            words[at + LOSS_ROWS] += num_rows
+        return weight
+
+    def _renew(self) -> None:
+        """Waiting for members, or doing what they left, is no reason to be late."""
+        if self.leads and self._ticket is not None:
+            self._leases.renew(self._ticket.cell)

@@ -30,7 +30,9 @@ def test_overrides_come_from_a_dict_or_a_schema():
 
 
 def test_an_unknown_kind_answers_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"'age'.*'numerical'; did you mean 'numeric'\? Known: boolean, categorical, ignored, numeric"):
+    with pytest.raises(
+        UsageError, match=r"'age'.*'numerical'; did you mean 'numeric'\? Known: boolean, categorical, ignored, image, numeric"
+    ):
         overrides({"age": "numerical"}, ["age"])
 
 

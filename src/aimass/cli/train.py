@@ -25,6 +25,7 @@ from aimass.cli.training_options import (
     Epochs,
     Freeze,
     Grow,
+    ImageSize,
     LearningRate,
     MaxSteps,
     Optimizer,
@@ -67,7 +68,7 @@ Int: TypeAlias = int | None
 def train(
     context: typer.Context,
     data: Annotated[
-        Text, typer.Argument(metavar="DATA", help="A CSV file, or a sample: digits, iris, wine, breast_cancer, diabetes.")
+        Text, typer.Argument(metavar="DATA", help="A CSV file, a folder of images, or a sample: digits, iris, wine, ...")
     ] = None,
     target: Target = None,
     schema: Schema = None,
@@ -77,6 +78,7 @@ def train(
     stratify: Stratify = None,
     split_seed: SplitSeed = None,
     weight: Weight = None,
+    image_size: ImageSize = None,
     model: Annotated[Text, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
     strategy: Strategy = None,
     workers: Annotated[

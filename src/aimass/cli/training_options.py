@@ -22,6 +22,7 @@ Split = Annotated[str | None, option(DATA, "Shares of training, validation and t
 Stratify = Annotated[bool | None, option(DATA, "Give each split its share of each class.")]
 SplitSeed = Annotated[int | None, option(DATA, "Decides which row goes where; by default the --seed.")]
 Weight = Annotated[str | None, option(DATA, "A column of how much each row counts.", metavar="COLUMN")]
+ImageSize = Annotated[str | None, option(DATA, "Resize image files to this height and width, such as 28 or 28x32.", metavar="HxW")]
 
 Strategy = Annotated[str | None, option(TRAINING, "How workers train together, such as async_sgd.")]
 BatchSize = Annotated[int | None, option(TRAINING, "Rows per worker per step.")]
@@ -42,7 +43,8 @@ Patience = Annotated[int | None, option(ENDS, "Early stopping: epochs without a 
 Tolerance = Annotated[float | None, option(ENDS, "Converged: the training loss changes by less, three epochs in a row.")]
 Budget = Annotated[str | None, option(ENDS, "Wall-clock time, such as 90s, 5m or 2h.", metavar="TIME")]
 
-DATA_OPTIONS = ("schema", "task", "split", "stratify", "split_seed", "weight", "missing")
+
+DATA_OPTIONS = ("schema", "task", "split", "stratify", "split_seed", "weight", "missing", "image_size")
 SETTINGS: tuple[str, ...] = (
     "model",
     "strategy",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError
 from aimass.data.conform import dictionary_of
+from aimass.data.pixels import ImageColumn
 from aimass.data.values import Missing, boolean, category, number
 
 if TYPE_CHECKING:
@@ -202,8 +203,13 @@ class CategoricalColumn:
         categories.append(found)
 
 
-FeatureColumn = NumericColumn | BooleanColumn | CategoricalColumn
-COLUMN_TYPES: dict[str, type[FeatureColumn]] = {"numeric": NumericColumn, "boolean": BooleanColumn, "categorical": CategoricalColumn}
+FeatureColumn = NumericColumn | BooleanColumn | CategoricalColumn | ImageColumn
+COLUMN_TYPES: dict[str, type[FeatureColumn]] = {
+    "numeric": NumericColumn,
+    "boolean": BooleanColumn,
+    "categorical": CategoricalColumn,
+    "image": ImageColumn,
+}
 
 
 def column_to_json(column: FeatureColumn) -> dict[str, Any]:
@@ -225,6 +231,8 @@ def image_of(columns: Sequence[FeatureColumn], said: tuple[int, int, int] | None
         columns: the fitted inputs.
         said: what the source says of them, before some were left out.
     """
+    if len(columns) == 1 and isinstance(columns[0], ImageColumn):
+        return columns[0].shape
     whole = said is not None and len(columns) == math.prod(said)
     return said if whole and all(column.kind == "numeric" and column.width == 1 for column in columns) else None
 

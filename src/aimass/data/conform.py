@@ -1,4 +1,6 @@
-"""Raw columns become typed ones: numeric float64, boolean bool, categorical text behind a dictionary. Nulls are missing values.
+"""Raw columns become typed ones: numeric float64, boolean bool, categorical text behind a dictionary, images as tensors.
+
+Nulls are missing values.
 
 These are the rules of `values`, applied to whole columns. What they refuse is named with its column, value and place.
 """
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError
+from aimass.data.pixels import is_image
 from aimass.data.source import Places, RowNumbers
 from aimass.data.values import NUMBER, WHITESPACE, Missing, boolean, category
 
@@ -70,6 +73,8 @@ def typed_column(name: str, column: _Column, kind: str, reading: Reading) -> _Co
         return _boolean(name, column, reading)
     if kind == "categorical":
         return _categorical(name, column, reading)
+    if kind == "image":
+        return _images(name, column, reading)
     return column
 
 
@@ -238,6 +243,17 @@ def _categorical(name: str, column: _Column, reading: Reading) -> _Column:
         indices, values = dictionary_of(name, present_texts(column, reading.missing))
         return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices < 0), pa.array(values, pa.string()))])
     return by_value(name, column, lambda value: category(value, reading.missing), pa.string(), reading)
+
+
+def _images(name: str, column: _Column, reading: Reading) -> _Column:
+    import numpy as np
+
+    if not is_image(column):
+        raise DataError(f"column {name!r} holds {column.type} values and no images; give arrays of uint8, or a folder of image files")
+    if column.null_count:
+        first = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise DataError(f"column {name!r} has no image in {reading.places.of(first)}; put one there, or take the row out")
+    return column
 
 
 def _bad_value(name: str, value: Any, why: str, bad: Any, reading: Reading) -> DataError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aimass.data.batch import Encoded
 from aimass.data.conform import dictionary_of
 from aimass.data.encoder import Encoder
+from aimass.data.pixels import raw_pixels
 from aimass.data.schema import Schema
 from aimass.data.source import Places, RowNumbers
 from aimass.data.summary import describe_dataset
@@ -136,6 +137,9 @@ def fingerprint(table: pa.Table, schema: Schema, settings: dict[str, Any]) -> st
             indices, texts = dictionary_of(column.name, values)
             digest.update(json.dumps(texts).encode())
             digest.update(np.ascontiguousarray(indices, dtype="<i4").data)
+        elif column.kind == "image":
+            digest.update(json.dumps(list(values.type.shape)).encode())
+            digest.update(np.ascontiguousarray(raw_pixels(values)).data)
         else:
             digest.update(np.ascontiguousarray(values.cast(pa.float64()).to_numpy(), dtype="<f8").data)
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from aimass.data.columns import (
     standardisation,
 )
 from aimass.data.conform import Reading, conform
+from aimass.data.pixels import ImageColumn
 from aimass.data.schema import Schema, listed
 from aimass.data.source import Places, RowNumbers
 from aimass.data.target import class_ids, classes_of, refuse_missing, refuse_new_classes, weights_of
@@ -137,6 +138,11 @@ class Encoder:
         return tuple(column.cardinality for column in self.columns if isinstance(column, CategoricalColumn))
 
     @cached_property
+    def has_images(self) -> bool:
+        """Whether a column holds images."""
+        return any(isinstance(column, ImageColumn) for column in self.columns)
+
+    @cached_property
     def missing(self) -> Missing:
         """Which values are missing ones."""
         return Missing(self.missing_values)
@@ -222,9 +228,7 @@ class Encoder:
         except ValueError as error:
             assert column is not None
             shown = repr(row[column.name])[:80]
-            raise DataError(
-                f"column {column.name!r} holds {shown}, which {error}; {_WANTED[column.kind]}, or None where it is not known"
-            ) from None
+            raise DataError(f"column {column.name!r} holds {shown}, which {error}; {_WANTED[column.kind]}") from None
         return numbers, categories
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> Encoded:
@@ -313,4 +317,10 @@ class Encoder:
         return DataError(f"{start} absent: {listed(shown)}; add what is absent, None where it is not known. There are: {listed(there)}")
 
 
-_WANTED = {"numeric": "give a number", "boolean": "give true or false", "categorical": "give a text or a number"}
+_UNKNOWN = ", or None where it is not known"
+_WANTED = {
+    "numeric": f"give a number{_UNKNOWN}",
+    "boolean": f"give true or false{_UNKNOWN}",
+    "categorical": f"give a text or a number{_UNKNOWN}",
+    "image": "give its pixels from 0 to 255 as rows of the image, or the bytes of an image file as base64",
+}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aimass.data.conform import Reading, is_number, is_text, number_texts, numbers_of, present_texts, refuse_texts, typed_column
+from aimass.data.pixels import is_image, shown
 from aimass.data.schema import Column, Schema
 from aimass.data.source import Raw
 from aimass.data.values import FALSE_WORDS, TRUE_WORDS, Missing
@@ -64,6 +65,8 @@ def _infer_column(name: str, found: Any, reading: Reading, kept: bool) -> tuple[
     """Kind, note and typed column."""
     import pyarrow as pa
 
+    if is_image(found):
+        return "image", shown(found.type.shape), typed_column(name, found, "image", reading)
     if is_text(found):
         kind, note, typed = _infer_text(name, found, reading, kept)
     elif is_number(found):

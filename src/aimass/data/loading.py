@@ -12,7 +12,10 @@ from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.data.conform import Reading, typed_column
 from aimass.data.dataset import Dataset, Rows, SplitPlaces, fingerprint
 from aimass.data.encoder import Encoder
+from aimass.data.images import Files, Wanted, read_size
 from aimass.data.infer import infer
+from aimass.data.pixels import ImageColumn
+from aimass.data.samples import SAMPLES
 from aimass.data.schema import Schema, no_column, overrides
 from aimass.data.source import Raw, open_source
 from aimass.data.split import check_fractions, split_rows
@@ -46,12 +49,14 @@ def load(
     seed: int = 0,
     weight: str | None = None,
     missing: Iterable[object] | str = (),
+    image_size: int | Sequence[int] | str | None = None,
 ) -> Dataset:
     """Read rows, tell what their columns are, split them, and fit the encoder on the training rows.
 
     Args:
-        source: the path of a CSV file; a sample (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`); a dict of columns, a
-            list of rows that are dicts, a pandas DataFrame or a pyarrow Table. A file wins over a sample of the same name.
+        source: the path of a CSV file; of a file of images in the format of MNIST, or a folder of image files with a folder for
+            each class; a sample (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`); a dict of columns, a list of rows that are
+            dicts, a pandas DataFrame or a pyarrow Table. A file wins over a sample of the same name.
         target: the column to predict. Samples call theirs `target`, and it may be left out.
         schema: column name → `numeric`, `categorical`, `boolean` or `ignored`, for columns whose kind is told wrongly.
         task: `binary`, `multiclass` or `regression`; told from the target where not given.
@@ -60,6 +65,7 @@ def load(
         seed: decides which row goes where.
         weight: a column of numbers from 0 up: how much each row counts.
         missing: spellings of "missing" beyond the usual ones, such as `"?"` or `-999`.
+        image_size: the height and width to which image files are resized, in pixels, such as 28 or `"28x32"`.
 
     Raises:
         NotFound: there is no such file or sample.
@@ -69,10 +75,12 @@ def load(
     >>> load("wine")
     Dataset(wine: 142 + 18 + 18 rows, 13 inputs, multiclass target 'target')
     """
-    fractions, rules = check_fractions(split), Missing(missing)
+    fractions, rules, size = check_fractions(split), Missing(missing), read_size(image_size)
     asked = {"task": task, "split": list(fractions), "stratify": stratify, "seed": seed, "weight": weight, "missing": list(rules.extra)}
     # 1. Read the source; tell what each column is, and what is to be predicted.
-    raw = open_source(source)
+    raw = open_source(source, Wanted(size=size))
+    if size is not None and not isinstance(raw.places, Files):
+        raise UsageError(f"image_size resizes image files, and {raw.name} has none; leave it out")
     if raw.table.num_rows < 2:
         raise DataError(f"{raw.name} has one row; give at least 2 to train on, and 10 or more to have a validation and a test split")
     target = choose_target(raw, target, weight)
@@ -82,7 +90,7 @@ def load(
     task = settle_task(target, values, kind, task)
     # 2. Split, stratified by class where there are classes.
     classes = class_ids(target, values, kind, classes_of(target, values, kind)) if _stratified(stratify, task) else None
-    parts = split_rows(table.num_rows, fractions, seed, classes)
+    parts = split_rows(table.num_rows, fractions, seed, classes, raw.num_test)
     # 3. Fit the encoder on the training rows alone.
     used = table.select([column.name for column in found if column.kind != "ignored"])
     encoder = Encoder.fit(used.take(parts[0]), found, task, target=target, weight=weight, missing=rules.extra, image=raw.image)
@@ -104,7 +112,7 @@ def load(
         fingerprint=fingerprint(table, found, settings),
         table=table,
         notes=_notes(rows, fractions),
-        origin=_origin(source, {"target": target, "schema": schema.kinds if isinstance(schema, Schema) else dict(schema or {}), **asked}),
+        origin=_origin(source, {"target": target, "schema": _kinds(schema), **asked, **({"image_size": list(size)} if size else {})}),
     )
 
 
@@ -122,7 +130,8 @@ def read_rows(source: Any, encoder: Encoder, *, need_target: bool) -> Rows:
     """
     import numpy as np
 
-    raw = open_source(source)
+    images = [column.shape for column in encoder.columns if isinstance(column, ImageColumn)]
+    raw = open_source(source, Wanted(channels=images[0][0], size=images[0][1:]) if images else None)
     table = raw.table
     if need_target and encoder.target not in table.column_names:
         raise no_column("the target is", encoder.target, list(table.column_names))
@@ -163,7 +172,7 @@ def describe(
     for option in options:
         if option not in known:
             raise unknown_name("option", option, known)
-    raw = open_source(source)
+    raw = open_source(source, Wanted(size=read_size(options.get("image_size"))))
     if target is not None or raw.target is not None:
         return load(raw, target, schema=schema, missing=missing, **options).describe()
     found, table = infer(raw, overrides(schema, list(raw.table.column_names)), Missing(missing))
@@ -193,6 +202,8 @@ def _typed(
     settled = said if weight is None else said | {weight: "numeric"}
     found, table = infer(raw, settled, missing, kept=frozenset({target}))
     kind = found[target].kind
+    if kind == "image":
+        raise DataError(f"the target {target!r} holds images, which cannot be predicted; choose another")
     if kind == "ignored":
         raise DataError(f"the target {target!r} cannot be predicted ({found[target].note.removeprefix('ignored: ')}); choose another")
     spelled = kind if target in said else target_kind(raw, target, kind, missing)
@@ -213,12 +224,17 @@ def _check_inputs(raw: Raw, found: Schema, table: pa.Table, encoder: Encoder, tr
         raise DataError(f"the weight {encoder.weight!r} is 0 in every training row; give some rows a weight above 0")
 
 
+def _kinds(schema: Mapping[str, str] | Schema | None) -> dict[str, str]:
+    return schema.kinds if isinstance(schema, Schema) else dict(schema or {})
+
+
 def _origin(source: Any, asked: dict[str, Any]) -> dict[str, Any] | None:
     """The arguments that load the same data again, where they come from a file or a sample."""
     if not isinstance(source, (str, os.PathLike)):
         return None
     path = Path(source).expanduser()
-    return {"source": str(path.resolve()) if path.is_file() else str(source), **asked}
+    is_path = path.is_file() or (path.exists() and str(source) not in SAMPLES)
+    return {"source": str(path.resolve()) if is_path else str(source), **asked}
 
 
 def _stratified(stratify: bool | None, task: str) -> bool:

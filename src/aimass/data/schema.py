@@ -9,7 +9,7 @@ from typing import Any
 
 from aimass.core.errors import DataError, unknown_name
 
-KINDS = ("numeric", "categorical", "boolean", "ignored")
+KINDS = ("numeric", "categorical", "boolean", "image", "ignored")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Column:
 
     Args:
         name: as in the first line of the file.
-        kind: `numeric`, `categorical`, `boolean` or `ignored`.
+        kind: `numeric`, `categorical`, `boolean`, `image` or `ignored`.
         note: what a person should know about it; empty when there is nothing.
     """
 

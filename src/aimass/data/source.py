@@ -17,6 +17,8 @@ from aimass.data.values import category
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from aimass.data.images import Wanted
+
 
 class Places(Protocol):
     """Tells a person where a row stands."""
@@ -48,6 +50,7 @@ class Raw:
         places: finds a row again for a message.
         target: the column to predict, where the source itself says so.
         image: where the other columns are the pixels of an image, in order: its channels, height and width.
+        num_test: how many of the last rows the source itself sets aside as the test split.
     """
 
     name: str
@@ -55,13 +58,15 @@ class Raw:
     places: Places = field(default_factory=RowNumbers)
     target: str | None = None
     image: tuple[int, int, int] | None = None
+    num_test: int = 0
 
 
-def open_source(source: Any) -> Raw:
+def open_source(source: Any, wanted: Wanted | None = None) -> Raw:
     """Read a source of any supported kind.
 
     Args:
         source: a path, the name of a sample, a mapping of columns, a list of rows, an Arrow table or a data frame.
+        wanted: what the images of files shall be, where there are any.
 
     Raises:
         NotFound: there is no such file or sample.
@@ -71,15 +76,17 @@ def open_source(source: Any) -> Raw:
     if isinstance(source, Raw):
         return source
     named = isinstance(source, (str, os.PathLike))
-    raw = _open_named(os.fspath(source)) if named else Raw(name="the table", table=_as_table(source))
+    raw = _open_named(os.fspath(source), wanted) if named else Raw(name="the table", table=_as_table(source))
     _check_names(raw)
     if raw.table.num_rows == 0:
         raise DataError(f"{raw.name} has columns and no rows; add rows to it")
     return raw
 
 
-def _open_named(name: str) -> Raw:
+def _open_named(name: str, wanted: Wanted | None) -> Raw:
+    from aimass.data.folders import read_folder
     from aimass.data.formats import read_file
+    from aimass.data.images import SUFFIXES, Wanted, read_image
     from aimass.data.samples import SAMPLES, read_sample
 
     path = Path(name).expanduser()
@@ -88,7 +95,9 @@ def _open_named(name: str) -> Raw:
     except (OSError, ValueError) as error:
         raise DataError(f"{name[:200]!r} cannot be read ({getattr(error, 'strerror', None) or error}); check the path") from None
     if found:
-        return read_file(path)
+        if path.is_dir():
+            return read_folder(path, wanted or Wanted())
+        return read_image(path, wanted or Wanted()) if path.suffix.lower() in SUFFIXES else read_file(path)
     if name in SAMPLES:
         return read_sample(name)
     close = get_close_matches(name, SAMPLES, n=1)
@@ -166,9 +175,13 @@ def _as_array(name: str, values: Any) -> Any:
     """One column. Values of several kinds become text, so that the rules for text find the odd one."""
     import pyarrow as pa
 
+    from aimass.data.pixels import many_images
+
     if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
         raise DataError(f"column {name!r} is a single {type(values).__name__}; give a list or an array with one value a row")
     if getattr(values, "ndim", 1) != 1:
+        if values.ndim > 2 and str(getattr(values, "dtype", "")) == "uint8":
+            return many_images(values)
         raise DataError(f"column {name!r} has {values.ndim} dimensions; give each of its columns a name of its own")
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values

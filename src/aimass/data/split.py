@@ -48,7 +48,9 @@ def split_sizes(num_rows: int, fractions: tuple[float, float, float], num_classe
     return num_rows - validation - test, validation, test
 
 
-def split_rows(num_rows: int, fractions: tuple[float, float, float], seed: int, classes: Ids | None = None) -> tuple[Ids, Ids, Ids]:
+def split_rows(
+    num_rows: int, fractions: tuple[float, float, float], seed: int, classes: Ids | None = None, num_test: int = 0
+) -> tuple[Ids, Ids, Ids]:
     """Cut the rows 0 … num_rows − 1 into three.
 
     With `classes` the cut is stratified. Row k of a class of n rows, in random order, gets the position (k + u) / n, where u is
@@ -60,6 +62,7 @@ def split_rows(num_rows: int, fractions: tuple[float, float, float], seed: int, 
         fractions: the shares of training, validation and test.
         seed: decides the order; the same on every platform.
         classes: the class id of each row. int64 (num_rows,).
+        num_test: how many of the last rows are the test split, since the source has one; the share of test then goes to training.
 
     Returns:
         the row numbers of training, validation and test, each ascending. int64.
@@ -71,6 +74,10 @@ def split_rows(num_rows: int, fractions: tuple[float, float, float], seed: int, 
 
     if seed < 0:
         raise UsageError(f"seed={seed}: a seed is a whole number from 0 up")
+    if num_test:
+        rest, share = num_rows - num_test, fractions[1]
+        both = split_rows(rest, (1 - share, share, 0.0), seed, None if classes is None else classes[:rest])
+        return both[0], both[1], np.arange(rest, num_rows, dtype=np.int64)
     generator = np.random.Generator(np.random.PCG64(seed))
     order = generator.permutation(num_rows)
     num_classes = 1

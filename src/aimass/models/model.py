@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.core.files import whole_folder, write_json, write_tensors
+from aimass.data.pixels import ImageColumn
 from aimass.models.config import CustomConfig, build_module, parse_model
 from aimass.models.manifest import Manifest
 from aimass.models.tasks import Task, task_of
@@ -23,6 +24,7 @@ from aimass.models.tensors import inputs_of, tensor_of
 
 if TYPE_CHECKING:
     from aimass.data.batch import Encoded
+    from aimass.data.columns import FeatureColumn
     from aimass.data.encoder import Encoder
     from aimass.models.family import FamilyConfig
 
@@ -92,8 +94,7 @@ class Model:
 
     def signature(self) -> dict[str, Any]:
         """What goes in and what comes out, as JSON."""
-        kinds = {column.name: column.kind for column in self.encoder.columns}
-        inputs = [{"name": name, "kind": kinds[name]} for name in self.encoder.features]
+        inputs = [{"name": column.name, "kind": column.kind} | _shape_of(column) for column in self.encoder.columns]
         classes = None if self.encoder.classes is None else list(self.encoder.classes)
         return {"inputs": inputs, "target": self.encoder.target, "task": self.encoder.task, "classes": classes}
 
@@ -151,7 +152,8 @@ class Model:
         if isinstance(data, Rows):
             same = data.encoder is self.encoder or data.encoder.to_json() == self.encoder.to_json()
             return data.encoded if same else self.encoder.encode(data.table, rows=data.ids, places=data.places)
-        if not need_target and isinstance(data, Mapping) and not any(isinstance(value, list | tuple) for value in data.values()):
+        holds_lists = isinstance(data, Mapping) and any(isinstance(value, list | tuple) for value in data.values())
+        if not need_target and isinstance(data, Mapping) and (not holds_lists or self.encoder.has_images):
             return self.encoder.encode_rows([data])
         if not need_target and isinstance(data, Sequence) and not isinstance(data, str):
             return self.encoder.encode_rows(data)
@@ -174,6 +176,11 @@ def read_parts(folder: str | Path) -> tuple[FamilyConfig, Encoder, dict[str, Ten
     """
     path = Path(folder).expanduser()
     return *_read_facts(path), _read_tensors(path / _TENSORS)
+
+
+def _shape_of(column: FeatureColumn) -> dict[str, Any]:
+    """Channels, height and width of a column of images."""
+    return {"shape": list(column.shape)} if isinstance(column, ImageColumn) else {}
 
 
 def _each_once(module: nn.Module) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ NUMPY_TYPES = {
     "FP64": "<f8",
 }
 DATATYPES = (*NUMPY_TYPES, "BYTES")
-_DATATYPE_OF_KIND = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES"}
+_DATATYPE_OF_KIND = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "image": "UINT8"}
 
 
 def metadata(name: str, versions: Sequence[int | str], signature: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def metadata(name: str, versions: Sequence[int | str], signature: Mapping[str, A
     >>> metadata("churn", [1], {"inputs": inputs, "classes": None})["outputs"]
     [{'name': 'prediction', 'datatype': 'FP64', 'shape': [-1]}]
     """
-    inputs = [{"name": each["name"], "datatype": _DATATYPE_OF_KIND[each["kind"]], "shape": [-1]} for each in signature["inputs"]]
+    inputs = [{"name": each["name"], "datatype": _DATATYPE_OF_KIND[each["kind"]], "shape": _shape(each)} for each in signature["inputs"]]
     return {
         "name": name,
         "versions": [str(version) for version in versions],
@@ -49,6 +49,14 @@ def metadata(name: str, versions: Sequence[int | str], signature: Mapping[str, A
         "inputs": inputs,
         "outputs": outputs(signature["classes"]),
     }
+
+
+def _shape(given: Mapping[str, Any]) -> list[int]:
+    """One value a row, or an image: its height and width, and where there are several, its channels."""
+    if given["kind"] != "image":
+        return [-1]
+    channels, height, width = given["shape"]
+    return [-1, height, width] if channels == 1 else [-1, height, width, channels]
 
 
 def outputs(classes: Sequence[Any] | None) -> list[dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Protocol
 
 from aimass.core.errors import UsageError
 from aimass.core.plugins import Kind
 from aimass.data.source import Raw
+
+_IDX = re.compile(r"[-.]idx\d-ubyte(\.gz)?\Z")
 
 FORMATS = Kind(name="file format", package="aimass.data.formats", group="aimass.formats")
 
@@ -25,9 +28,9 @@ class Format(Protocol):
 
 
 def read_file(path: Path) -> Raw:
-    """Read a file by the format that its suffix names. One without a known suffix is read as CSV."""
+    """Read a file by the format that its name tells, most often by its suffix. One that tells none is read as CSV."""
     try:
-        name = FORMATS.canonical(path.suffix.removeprefix("."))
+        name = "idx" if _IDX.search(path.name) else FORMATS.canonical(path.suffix.removeprefix("."))
     except UsageError:
         name = "csv"
     reader: Format = FORMATS.load(name)()

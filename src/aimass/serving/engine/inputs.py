@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from aimass.core.errors import AimassError, DataError, TooLarge, UsageError, unknown_name
+from aimass.data.pixels import ImageColumn
 from aimass.serving.engine.failures import about
 from aimass.serving.engine.rows import Arrays, BulkEncoder, encode_carefully
 from aimass.serving.engine.tensors import GivenTensor, TensorHead, read_tensor
@@ -62,6 +63,7 @@ class InferReader:
     def __init__(self, bulk: BulkEncoder) -> None:
         self._bulk = bulk
         self._columns = bulk.encoder.features
+        self._images = frozenset(column.name for column in bulk.encoder.columns if isinstance(column, ImageColumn))
         self._outputs = tuple(output["name"] for output in outputs(bulk.encoder.classes))
 
     def read(self, body: bytes, json_length: int) -> tuple[Arrays, Wanted]:
@@ -104,7 +106,7 @@ class InferReader:
                 raise about(unknown_name("input", tensor.name, self._columns), f"inputs[{place}].name")
             if tensor.name in found:
                 raise about(UsageError(f"input {tensor.name!r} is given twice; give each column once"), f"inputs[{place}].name")
-            if tensor.shape[1:] not in ((), (1,)):
+            if tensor.shape[1:] not in ((), (1,)) and tensor.name not in self._images:
                 raise about(UsageError(f"input {tensor.name!r} has the shape {list(tensor.shape)}; give [rows]"), f"inputs[{place}].shape")
             found[tensor.name] = tensor
         absent = [name for name in self._columns if name not in found]
@@ -139,6 +141,9 @@ class InferReader:
             raise about(TooLarge(f"there are {count} rows, and one request may have {self.max_rows}; send several requests"), "inputs")
 
     def _encode(self, columns: dict[str, GivenTensor]) -> Arrays:
+        if self._images:
+            rows = [_images(columns[name]) if name in self._images else _plain(columns[name]) for name in self._columns]
+            return encode_carefully(self._bulk.encoder, list(zip(*rows, strict=True)), "inputs")
         measured = [_raw(columns[column.name], column.kind) for column in self._bulk.measured]
         if self._bulk.exact and not any(part is None for part in measured):
             count = next(iter(columns.values())).shape[0]
@@ -213,6 +218,11 @@ def _raw(tensor: GivenTensor, kind: str) -> Any:
     if kind == "boolean" and not (np.isnan(values) | (values == 0) | (values == 1)).all():
         return None
     return values
+
+
+def _images(tensor: GivenTensor) -> list[Any]:
+    """One array of pixels a row; or of BYTES, base64 of an image file."""
+    return _plain(tensor) if isinstance(tensor.values, list) else list(tensor.values.reshape(tensor.shape))
 
 
 def _plain(tensor: GivenTensor) -> list[Any]:

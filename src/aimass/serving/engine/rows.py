@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aimass.core.errors import DataError
 from aimass.data.columns import CategoricalColumn, NumericColumn
+from aimass.data.pixels import ImageColumn
 from aimass.serving.engine.failures import about
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class BulkEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.measured = [column for column in encoder.columns if not isinstance(column, CategoricalColumn)]
+        self.measured = [column for column in encoder.columns if not isinstance(column, (CategoricalColumn, ImageColumn))]
         self.categorical = [column for column in encoder.columns if isinstance(column, CategoricalColumn)]
         self.exact = not encoder.missing.numbers  # else some numbers mean "missing", which is left to the encoder
         scales = [(column.mean, column.std) if isinstance(column, NumericColumn) else (0.0, 1.0) for column in self.measured]
@@ -158,7 +159,7 @@ def row_decoders(bulk: BulkEncoder) -> tuple[Decode, ...]:
     They are compiled for the model's columns, and raise `msgspec.ValidationError` for whatever is not just as expected.
     """
     columns = bulk.encoder.columns
-    if not bulk.exact or not 0 < len(columns) <= _MOST_FIELDS:
+    if not bulk.exact or bulk.encoder.has_images or not 0 < len(columns) <= _MOST_FIELDS:
         return ()
     stored: list[FeatureColumn] = [*bulk.measured, *bulk.categorical]
     try:

@@ -58,6 +58,8 @@ class Setting:
             try:
                 return json.loads(text)
             except ValueError:
+                if str in self.types:
+                    return text
                 raise UsageError(f"--{self.name} {text!r} is not JSON; write it like --{self.name} '{{\"rho\": 0.9}}'") from None
         return text
 

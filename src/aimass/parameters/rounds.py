@@ -87,7 +87,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class Round:
     """A decided round: what to do to each shard."""
 
     id: int
@@ -216,7 +216,7 @@ class RoundServer(SharedMemoryServer):
             moved = True
         return self._commit_round(now) or moved
 
-    def _describe(self, round_id: int) -> _Round:
+    def _describe(self, round_id: int) -> Round:
         """What the parts of a decided round say. Read without a lock: whether it still holds is seen under a shard's."""
         words, reals, first = self.words, self.reals, self._parts[0]
         size = words[first + PART_SIZE]
@@ -225,13 +225,13 @@ class RoundServer(SharedMemoryServer):
         total = sum(weight for _, weight in kept)
         shares = [(slot, 1.0 if self._sums else weight / total if total else 0.0) for slot, weight in kept]
         rate = self.rate(words[first + PART_FIRST_BATCH]) * reals[RATE_FACTOR]
-        return _Round(round_id, size, rate, shares, self._mean.norm_scale(self.shards, shares))
+        return Round(round_id, size, rate, shares, self._mean.norm_scale(self.shards, shares))
 
-    def _has(self, shard: Shard, now: _Round) -> bool:
+    def _has(self, shard: Shard, now: Round) -> bool:
         """Whether a shard has met the round and nobody is at it. The order of the two reads matters."""
         return self.words[shard.words + SHARD_SEQUENCE] == now.id and not self.words[shard.words + SHARD_OWNER]
 
-    def _bring_on(self, shard: Shard, now: _Round, acting: int) -> None:
+    def _bring_on(self, shard: Shard, now: Round, acting: int) -> None:
         """Step 4, under the shard's lock."""
         words, at = self.words, shard.words
         if words[at + SHARD_OWNER]:
@@ -256,7 +256,7 @@ class RoundServer(SharedMemoryServer):
         words[at + SHARD_OWNER] = acting + 1
         words[at + SHARD_REPAIRS] += 1
 
-    def _move(self, shard: Shard, now: _Round, acting: int) -> None:
+    def _move(self, shard: Shard, now: Round, acting: int) -> None:
         words, at, update = self.words, shard.words, self.update
         step, progress = words[at + SHARD_NEXT_CLOCK], words[at + SHARD_PROGRESS]
         for chunk in shard.chunks[progress // 2 :]:
@@ -272,7 +272,7 @@ class RoundServer(SharedMemoryServer):
         words[at + SHARD_SEQUENCE] = now.id
         words[at + SHARD_OWNER] = 0
 
-    def _commit_round(self, now: _Round) -> bool:
+    def _commit_round(self, now: Round) -> bool:
         """Step 5. A round without any finite part is over without a step."""
         if now.shares and not all(self._has(shard, now) for shard in self.shards):
             return False
@@ -326,12 +326,21 @@ class RoundServer(SharedMemoryServer):
                 parameters=self.p,
                 states=dict(zip(self.layout.states, self.states, strict=True)),
                 clock=self.clock,
+                cells=self._cells(),
                 next_lease=self.words[NEXT_LEASE],
             )
+
+    def _cells(self) -> list[list[int]]:
+        """The leases that are open between two rounds: none."""
+        return []
 
     def restore(self, snapshot: Snapshot) -> None:
         assert not snapshot.open_cells, "rounds go on from a snapshot between two of them"
         super().restore(snapshot)
+        self._forget_rounds()
+
+    def _forget_rounds(self) -> None:
+        """Nothing is left of what was under way."""
         self._empty_parts()
         for shard in self.shards:
             self.words[shard.words + SHARD_SEQUENCE] = self.words[shard.words + SHARD_OWNER] = 0

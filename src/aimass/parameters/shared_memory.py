@@ -309,13 +309,13 @@ class SharedMemoryServer(ParameterServer):
         words[at + SLOT_REFUSED] += 1
         return Pushed.NOT_FINITE
 
-    def _count(self, slot: int, staleness: int) -> None:
+    def _count(self, slot: int, staleness: int, times: int = 1) -> None:
         words, at = self.words, self._slots[slot]
         if staleness < NUM_STALENESS_BINS - 1:
-            words[at + SLOT_STALENESS + staleness] += 1
+            words[at + SLOT_STALENESS + staleness] += times
             return
-        words[at + SLOT_STALENESS + NUM_STALENESS_BINS - 1] += 1
-        words[at + SLOT_STALE_SUM] += staleness
+        words[at + SLOT_STALENESS + NUM_STALENESS_BINS - 1] += times
+        words[at + SLOT_STALE_SUM] += staleness * times
         words[at + SLOT_STALE_MOST] = max(words[at + SLOT_STALE_MOST], staleness)
 
     # ----------------------------------------------------------------------------------------------------- recovery
@@ -379,9 +379,14 @@ class SharedMemoryServer(ParameterServer):
                 parameters=self.p,
                 states=dict(zip(self.layout.states, self.states, strict=True)),
                 clock=self.clock,
-                cells=[list(words[self.layout.cell(i) : self.layout.cell(i) + CELL_WORDS]) for i in range(self.layout.num_cells)],
+                cells=self._cells(),
                 next_lease=words[NEXT_LEASE],
             )
+
+    def _cells(self) -> list[list[int]]:
+        """The words of each lease cell."""
+        cells = [self.layout.cell(i) for i in range(self.layout.num_cells)]
+        return [list(self.words[at : at + CELL_WORDS]) for at in cells]
 
     def restore(self, snapshot: Snapshot) -> None:
         self.p.copy_(snapshot.parameters)

@@ -17,14 +17,14 @@ from aimass.models.devices import find_device, find_devices, random_states
 from aimass.models.learner import Learner
 from aimass.models.precision import choose_precision
 from aimass.models.tasks import task_of
-from aimass.optim.update import Add, build_update
+from aimass.optim.update import build_update
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.training.checkpoints.checkpoint import Checkpoint
 from aimass.training.events import PrecisionChosen, RunStarted
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.leases.table import LeasePlan
-from aimass.training.planes import layout_options, plane_of, server_options
+from aimass.training.planes import layout_options, outer_update, plane_of, server_options
 from aimass.training.workers.worker import Orders, rate_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
 
 def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) -> Checkpoint:
     """The state from which the run began, made anew: nothing has to keep it."""
-    update = build_update(config.optimizer)
+    update = outer_update(config) if config.strategy.sends_deltas else build_update(config.optimizer)
     with seeding():
         learner = open_learner(config, data, task_of(data.encoder), module)
         random = random_states(learner.device)
@@ -151,7 +151,7 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
     return LeasePlan(
         num_rows=num_rows,
         batch_size=config.batch_size,
-        batches_per_lease=(tasks or exchange) if plane.in_rounds else batches_per_lease or tasks or config.lease.batches or fair,
+        batches_per_lease=(tasks or exchange) if plane.closes_leases else batches_per_lease or tasks or config.lease.batches or fair,
         seed=config.seed,
         total_batches=min(ends, default=None),
     )
@@ -223,7 +223,7 @@ def open_server(
         UsageError: it cannot be cut as asked for.
     """
     manifest, num_slots = learner.manifest, max(1, config.workers)
-    update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
+    update = outer_update(config) if config.strategy.sends_deltas else build_update(config.optimizer)
     plan: dict[str, Any] = {
         "num_parameters": manifest.num_parameters,
         "groups": tuple((group.start, group.stop) for group in manifest.groups),

@@ -11,6 +11,9 @@ import torch
 
 from aimass.core.errors import UsageError
 from aimass.models.devices import find_devices
+from aimass.optim.outer import Outer
+from aimass.optim.update import Add, build_update
+from aimass.parameters.averages import AverageServer
 from aimass.parameters.compensation import Compensation, build_compensation
 from aimass.parameters.groups import GroupServer
 from aimass.parameters.handing import HandingServer
@@ -18,6 +21,7 @@ from aimass.parameters.pace import Pace
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.leases.averages import AverageTable
 from aimass.training.leases.groups import GroupTable
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rounds import RoundTable
@@ -25,6 +29,7 @@ from aimass.training.leases.table import LeaseTable
 from aimass.training.replicas.addresses import NOTE_BYTES
 
 if TYPE_CHECKING:
+    from aimass.optim.config import OptimizerConfig
     from aimass.optim.update import Update
     from aimass.training.config import TrainConfig
 
@@ -41,6 +46,7 @@ class Plane:
             same random numbers.
         replicates: whether each worker has p and the states to itself.
         in_groups: whether workers form groups, each of which exchanges as one. A lease is then what a group does between two exchanges.
+        carries: whether what comes too late for one exchange goes into a later one.
     """
 
     server: type[SharedMemoryServer]
@@ -49,6 +55,12 @@ class Plane:
     in_rounds: bool = False
     replicates: bool = False
     in_groups: bool = False
+    carries: bool = False
+
+    @property
+    def closes_leases(self) -> bool:
+        """Whether no lease is half done, or in anybody's hand, between two exchanges."""
+        return self.in_rounds and not self.carries
 
     @property
     def waits_at_epochs(self) -> bool:
@@ -64,13 +76,29 @@ def plane_of(config: TrainConfig) -> Plane:
             return Plane(server=server, leases=LeaseTable)
         case "rounds":
             return Plane(server=RoundServer, leases=RoundTable, shares_p=True, in_rounds=True)
+        case "averages":
+            quorum, grace_s = getattr(config.strategy, "quorum_of", lambda workers: workers), getattr(config.strategy, "grace", None)
+            averages = partial(AverageTable, quorum=quorum, grace_s=grace_s)
+            return Plane(server=AverageServer, leases=averages, in_rounds=True, carries=True)
         case "replicas":
             leases = partial(ReplicaTable, accumulate=getattr(config.strategy, "accumulate", 1))
             return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
         case "groups":
             return Plane(server=GroupServer, leases=GroupTable, in_groups=True)
-    known = "arrival, rounds, replicas, groups"
+    known = "arrival, rounds, averages, replicas, groups"
     raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: {known}")
+
+
+def outer_update(config: TrainConfig) -> Update:
+    """What a server does with the changes of workers that take the optimizer's steps by themselves."""
+    outer = _outer_of(config)
+    return Add() if outer is None else Outer(build_update(outer), outer.learning_rate)
+
+
+def _outer_of(config: TrainConfig) -> OptimizerConfig | None:
+    """The optimizer that takes workers' changes for its gradient."""
+    outer: OptimizerConfig | None = getattr(config.strategy, "outer_optimizer", None)
+    return outer
 
 
 def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> dict[str, Any]:
@@ -81,8 +109,9 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         groups: the names of the manifest's parameter groups.
         slot: whose handle it is; None for the driver of workers.
     """
+    optimizer = _outer_of(config) or config.optimizer
     options: dict[str, Any] = {
-        "weight_decay": [config.optimizer.weight_decay_of(group) for group in groups],
+        "weight_decay": [optimizer.weight_decay_of(group) for group in groups],
         "slot": slot,
         "atomic": config.workers > 0 and bool(getattr(config.strategy, "atomic", True)),
     }

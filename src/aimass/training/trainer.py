@@ -121,7 +121,7 @@ class Trainer:
         config = self.config = self._optimizer.settled(config)
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
         if checkpoint is not None:
-            opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).in_rounds)
+            opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).closes_leases)
         num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
         num_tasks = self.plan.leases_per_epoch if config.workers and config.strategy.has_tasks else 0
         self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open, num_tasks)

@@ -61,7 +61,7 @@ def _choose(trainer: Trainer) -> Checkpoint:
     below = trainer.began_at if trainer.health.ran_at_once else None
     checkpoint = trainer.saver.last(below)
     if checkpoint is not None:
-        opening.fit_leases(checkpoint.snapshot, trainer.plan, checkpoint.state, in_rounds=plane_of(trainer.config).in_rounds)
+        opening.fit_leases(checkpoint.snapshot, trainer.plan, checkpoint.state, in_rounds=plane_of(trainer.config).closes_leases)
         if len(checkpoint.snapshot.open_cells) <= trainer.server.layout.num_cells:
             return checkpoint
     return opening.first_state(trainer.config, trainer.data, trainer.module)

@@ -11,19 +11,16 @@ killed before its part can be given away.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import ClassVar
 
 from aimass.parameters.layout import INCARNATION, LEASE_LIMIT, LEASE_LOCK, NEXT_LEASE, NOBODY, NUM_LEASES, STOP
 from aimass.parameters.rounds import PART_DEADLINE_NS, PART_OWNER, Part, RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training.leases.patience import Patience
-from aimass.training.leases.table import Lease, LeasePlan, LeaseTable, Released
-
-_TELL_NS = 500_000_000
+from aimass.training.leases.table import Lease, LeasePlan, Released
+from aimass.training.leases.waiting import WaitingTable
 
 
-class RoundTable(LeaseTable):
+class RoundTable(WaitingTable):
     """The parts of the present round, as one process sees them.
 
     Args:
@@ -39,9 +36,6 @@ class RoundTable(LeaseTable):
         self._parts = [server.layout.slot(i) for i in range(server.layout.num_slots)]
         self._per_epoch = plan.leases_per_epoch
         self._opened = (-1, time.monotonic_ns())  # the round that was present at the last look, and since when
-        self._patience, self._told = Patience(), 0
-        self._told_at = -1
-        self._wake: Callable[[], None] | None = None
 
     def size(self, first: int) -> int:
         """The parts of the round that begins with lease `first`."""
@@ -148,21 +142,3 @@ class RoundTable(LeaseTable):
     @property
     def is_done(self) -> bool:
         return self.words[NEXT_LEASE] >= self.words[NUM_LEASES]
-
-    # ------------------------------------------------------------------------------------------------------- waiting
-
-    def finished(self, wake: Callable[[], None]) -> None:
-        """Wake the driver now and then; it has to know at once only at an epoch's end, and `claim` tells it that."""
-        self._wake = wake
-        if time.monotonic_ns() - self._told > _TELL_NS:
-            self._told = time.monotonic_ns()
-            wake()
-
-    def _tell(self, first: int) -> None:
-        if self._told_at != first and self._wake is not None:
-            self._told_at = first
-            self._wake()
-
-    def pause(self) -> None:
-        """Wait for the others' parts."""
-        self._patience.pause()

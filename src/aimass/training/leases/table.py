@@ -231,6 +231,9 @@ class LeaseTable:
         """After a restore: nobody holds anything."""
         self._release([at for at in self._cells if self.words[at + LEASE_OWNER] != NOBODY])
 
+    def leave(self, slot: int) -> None:
+        """A worker takes nothing more. Nobody waits for it here."""
+
     def finished(self, wake: Callable[[], None]) -> None:
         """A worker has done what it had claimed.
 

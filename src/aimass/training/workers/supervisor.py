@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
-from aimass.parameters.layout import GENERATION, SLOT_STATE, STOP
+from aimass.parameters.layout import GENERATION, SLOT_STATE, STOP, WANTED
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training.events import DriverPaused, LeaseReassigned, Scaled, WorkerLeft, WorkerLost, WorkerStarted, WorkerStuck
 from aimass.training.health.operations import STARTING
@@ -86,6 +86,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start every worker that is wanted and does not run."""
+        self._server.words[WANTED] = self.num_wanted
         for seat in self._seats:
             if seat.process is None and seat.wanted:
                 self._start(seat)
@@ -146,6 +147,7 @@ class Supervisor:
         self.tend_deaths(timeout_s)
         self._tend_locks()
         self._tend_late()
+        self._server.words[WANTED] = self.num_wanted
         for event in self._leases.news():
             self._tell(event)
         if self._failure is not None:

@@ -24,14 +24,14 @@ from aimass.optim.clipping import clip_
 from aimass.optim.config import ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.optim.local import LocalOptimizer
 from aimass.optim.schedules import factor
-from aimass.optim.update import Add, build_update
+from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
 from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, SLOT_RECEIVED, SLOT_SENT, SLOT_SPENT_NS, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases.rows import Place, TrainingRows, slice_batch
 from aimass.training.leases.table import Lease, LeasePlan, LeaseTable
-from aimass.training.planes import Plane, pace_of, plane_of, server_options
+from aimass.training.planes import Plane, outer_update, pace_of, plane_of, server_options
 from aimass.training.strategy import build_strategy
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class Worker:
                 if self.pace is not None:
                     self.pace.rest()
                 self.when_idle()
+        self._leases.leave(self.slot)
 
     @property
     def must_leave(self) -> bool:
@@ -358,7 +359,7 @@ def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemorySe
     config = orders.config
     rate = rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches)
     options = server_options(config, [group.name for group in learner.manifest.groups], orders.slot)
-    update = Add() if config.strategy.sends_deltas else build_update(config.optimizer)
+    update = outer_update(config) if config.strategy.sends_deltas else build_update(config.optimizer)
     return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, update, rate, **options)
 
 

@@ -46,13 +46,12 @@ class AdagradDAUpdate(InBlocks):
             self.begin(p, states)
         gradient_sum, square_sum, (root,) = states[0], states[1], scratch
         gradient_sum.add_(gradient, alpha=lr / self.lr)
-        torch.mul(gradient, gradient, out=root)
-        torch.sqrt(square_sum.add_(root), out=root)
+        torch.sqrt(square_sum.addcmul_(gradient, gradient), out=root)
         if self.keep_start:
-            torch.mul(root, states[2], out=p).div_(self.lr).sub_(gradient_sum)
+            torch.mul(root, states[2], out=p).mul_(1 / self.lr).sub_(gradient_sum)
         else:
             torch.neg(gradient_sum, out=p)
-        root.div_(self.lr).add_(step * self.l2)
+        root.mul_(1 / self.lr).add_(step * self.l2)
         shrink_(p, step * self.l1).div_(root)
 
 

@@ -13,7 +13,8 @@ from aimass.optim.update import InRegisters
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BLOCK = 8192  # elements: 32 KB a vector in float32, a multiple of every register
+_BLOCK = 32768
+"""Elements of a block: 128 KB a vector in float32, a multiple of every register, and the most that PyTorch leaves to one thread."""
 
 
 class InBlocks(InRegisters):

@@ -60,14 +60,14 @@ class FtrlUpdate(InBlocks):
         if step == 1:
             self.begin(p, states)
         (n, z), (total, root) = states, scratch
-        torch.mul(gradient, gradient, out=total).add_(n)
+        torch.addcmul(n, gradient, gradient, out=total)
         torch.pow(total, self.power, out=root)
         z.add_(gradient, alpha=lr / self.lr)
         if self.l2_shrinkage:
             z.add_(p, alpha=2 * self.l2_shrinkage * lr / self.lr)
-        z.add_(n.pow_(self.power).sub_(root).mul_(p), alpha=1 / self.lr)
+        z.addcmul_(n.pow_(self.power).sub_(root), p, value=1 / self.lr)
         n.copy_(total)
-        root.div_(self.lr).add_(self.beta / self.lr + 2 * self.l2)
+        root.mul_(1 / self.lr).add_(self.beta / self.lr + 2 * self.l2)
         torch.clamp(z, -self.l1, self.l1, out=p).sub_(z).div_(root)
 
 

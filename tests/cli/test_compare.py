@@ -39,7 +39,7 @@ def test_a_call_that_is_off_is_refused(aimass):
 
 
 def test_a_signal_stops_in_order_and_shows_what_was_done(start):
-    process = start("compare", "iris", "--strategies", "single,async_sgd", "--workers", "2", "--epochs", "20", "--link", "1s")
+    process = start("compare", "iris", "--strategies", "single,async_sgd", "--workers", "2", "--epochs", "20", "--link", "300ms")
     for line in process.stderr:
         if line.startswith("training on iris") and "async_sgd" in line:
             break

@@ -9,26 +9,32 @@ import typer
 
 from aimass.cli.interrupts import StopInOrder
 from aimass.cli.options import AsJson, Missing, Schema, Source, Target
-from aimass.cli.output import number, print_json, print_table, size
+from aimass.cli.output import print_json, print_table
 from aimass.cli.settings import META
 from aimass.cli.train import Progress
 from aimass.cli.training_options import (
     SETTINGS,
     TRAINING,
+    Adapter,
     BatchSize,
     Budget,
     Clip,
     Epochs,
+    Freeze,
+    Grow,
     LearningRate,
     MaxSteps,
     Optimizer,
+    Patience,
     Precision,
     Schedule,
     Seed,
     Split,
     SplitSeed,
+    StartFrom,
     Stratify,
     Task,
+    Tolerance,
     Weight,
     data_options,
     option,
@@ -39,7 +45,6 @@ if TYPE_CHECKING:
     from aimass.training.comparing.outcome import Comparison
 
 COMPARED, RESULT = "What is compared", "Result"
-_COLUMNS = ("strategy", "workers", "epochs to target", "s to target", "s in all", "loss", "moved", "stale by", "lost")
 
 
 def compare(
@@ -80,9 +85,18 @@ def compare(
     schedule: Schedule = None,
     clip: Clip = None,
     seed: Seed = None,
+    device: Annotated[
+        str | None, option(TRAINING, "Where the model computes: cpu, cuda, cuda:1, or auto for a GPU where there is one.")
+    ] = None,
     precision: Precision = None,
+    start_from: StartFrom = None,
+    grow: Grow = None,
+    freeze: Freeze = None,
+    adapter: Adapter = None,
     epochs: Epochs = None,
     max_steps: MaxSteps = None,
+    patience: Patience = None,
+    tolerance: Tolerance = None,
     budget: Budget = None,
     out: Annotated[Path | None, option(RESULT, "Draw the loss over time and over bytes: .png, .svg or .pdf.", metavar="FILE")] = None,
     progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
@@ -122,41 +136,15 @@ def _with_model(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report(found: Comparison, out: Path | None, *, as_json: bool) -> None:
+    from aimass.training.comparing.table import header, lines, row
+
     drawn = found.plot(out) if out is not None and any(entry.shown for entry in found.entries) else None
     if as_json:
         return print_json({**found.as_dict(), "plot": str(drawn) if drawn else None})
-    header = (*_COLUMNS[:6], found.metric[0], *_COLUMNS[6:])
-    print_table(header, [_row(row) for row in found.rows()], right=header[1:])
+    columns = header(found)
+    print_table(columns, [row(figures) for figures in found.rows()], right=columns[1:])
     typer.echo()
-    typer.echo(f"model       {found.model}, seed {found.seed}, on {found.data}{''.join(f'; {what}' for what in found.adversity)}")
-    if found.target is not None:
-        how = "asked for" if found.asked_target is not None else "the lowest that every run reached"
-        typer.echo(f"target      {found.loss_of} loss {number(found.target)}, {how}")
-    for row in found.rows():
-        for remark in row["remarks"]:
-            typer.echo(f"note        {row['strategy']}: {remark}")
-    for strategy, why in found.cannot.items():
-        typer.echo(f"left out    {strategy}: {why}")
+    for line in lines(found):
+        typer.echo(line)
     if drawn:
         typer.echo(f"curves      {drawn}")
-
-
-def _row(row: dict[str, Any]) -> list[Any]:
-    moved = (row["bytes_sent"] or 0) + (row["bytes_received"] or 0)
-    stale = f"{row['staleness_mean']:.2f}, most {row['staleness_most']:.0f}" if row["staleness_most"] else None
-    return [
-        row["strategy"],
-        row["workers"],
-        number(row["epochs_to_target"]),
-        _seconds(row["s_to_target"]),
-        _seconds(row["elapsed_s"]),
-        number(row["loss"]),
-        number(row["metric"]),
-        size(moved) if moved else None,
-        stale,
-        f"{row['workers_lost']:.0f}" if row["workers_lost"] else None,
-    ]
-
-
-def _seconds(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"

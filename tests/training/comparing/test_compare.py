@@ -74,6 +74,10 @@ def test_it_goes_through_json_and_becomes_a_picture(found, tmp_path):
     assert [row["strategy"] for row in told["strategies"]] == [entry.strategy for entry in found.ranking]
     assert [run["points"][-1]["epoch"] for run in told["runs"]] == [4] * 4
     assert told["target_is"] == "the lowest loss that every run reached"
+    header, *lines = str(found).splitlines()
+    assert header.split()[-5:] == ["MB", "moved", "stale", "by", "lost"]
+    assert [line.split()[0] for line in lines[:4]] == [entry.strategy for entry in found.ranking]
+    assert lines[-1] == f"target      validation loss {found.target:.4g}, the lowest that every run reached"
     assert found.plot(tmp_path / "compared.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"end the name in \.png"):
         found.plot(tmp_path / "compared.bmp")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import AimassError, TrainingError, UsageError
 from aimass.training.comparing.adversity import Kill, Killer, check_workers, read_kills, read_slow
-from aimass.training.comparing.contenders import ALL, Contender, choose
+from aimass.training.comparing.contenders import ALL, Contender, choose, read_settings
 from aimass.training.comparing.outcome import Comparison, Entry, Trial
-from aimass.training.train import load_data, settle, train
+from aimass.training.train import load_data, train
 from aimass.training.workers.link import Link, read_link
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def read(
         raise UsageError(f"repeats={repeats} cannot be; give a number from 1 to {_MOST_REPEATS:,}")
     if target_loss is not None and not abs(target_loss) < float("inf"):
         raise UsageError(f"target_loss={target_loss} is no loss; give a number, such as 0.2")
-    config, _ = settle({**settings, "workers": workers})
+    config = read_settings({**settings, "workers": workers})
     slowness, kills = read_slow(slow), read_kills(kill)
     check_workers(workers, slowness, kills)
     if config.stop.num_epochs is None and config.stop.max_steps is None and any(one.share is not None for one in kills):

@@ -65,12 +65,18 @@ def choose(
     return list(found.values()), cannot
 
 
+def read_settings(settings: Mapping[str, Any]) -> TrainConfig:
+    """What settings come to. A model to start from is found only as a run starts."""
+    start = settings.get("start_from")
+    return settle({**settings, "start_from": str(start)} if start is not None else settings)[0]
+
+
 def _contender(label: str, strategy: Mapping[str, Any], workers: int, settings: Mapping[str, Any], data: Dataset) -> Contender:
     plugin = STRATEGIES.load(strategy["name"])
     if workers < plugin.needs_workers:
         raise UsageError(f"{strategy['name']} needs {plugin.needs_workers} workers or more, and there are {workers}")
     own = {**settings, "strategy": dict(strategy), "workers": workers if plugin.most_workers is None else min(workers, plugin.most_workers)}
-    config = fit_model(settle(own)[0], data)
+    config = fit_model(read_settings(own), data)
     check_data(config, data)
     return Contender(label=label, settings=own, config=config)
 

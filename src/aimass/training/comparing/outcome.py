@@ -203,6 +203,11 @@ class Comparison:
             "runs": runs,
         }
 
+    def __str__(self) -> str:
+        from aimass.training.comparing.table import as_text
+
+        return as_text(self)
+
     def plot(self, path: str | Path) -> Path:
         """Draw the losses over time and over bytes. The file's ending says the format.
 

@@ -10,7 +10,7 @@ parameters, alike at a million and 3% faster at five million; adding also leaves
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ class Learner:
         precision: in what it does: `"float32"`, the type of its own tensors, or `"bf16"`.
         parameters: memory for p, such as a view of shared memory. Shape (num_parameters,), float32, on the CPU.
         gradient: memory for g, alike.
+        rate_of: what the learning rate of a parameter is multiplied with, by its name.
 
     Raises:
         UsageError: nothing is trainable, a vector does not fit, the device is not there, or the module cannot compute in bf16.
@@ -64,9 +65,10 @@ class Learner:
         precision: str = "float32",
         parameters: Tensor | None = None,
         gradient: Tensor | None = None,
+        rate_of: Callable[[str], float] | None = None,
     ) -> None:
         self.device = find_device(device)
-        self.manifest = Manifest.of(module)  # before it moves: tensors that share memory would part on the way
+        self.manifest = Manifest.of(module, rate_of)  # before it moves: tensors that share memory would part on the way
         self.module = module.to(self.device)
         self.task = task
         if not module.training:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import UsageError
@@ -27,6 +28,7 @@ class Entry:
         shape: its shape in the module.
         dtype: its type in the module (`"float32"`); in p it is float32.
         group: `"decay"` or `"no_decay"`.
+        rate: what the learning rate is multiplied with.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     shape: tuple[int, ...]
     dtype: str
     group: str
+    rate: float = 1.0
 
     @property
     def size(self) -> int:
@@ -43,11 +46,12 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A run of p whose tensors share their weight decay: `p[start:stop]`."""
+    """A run of p whose tensors share their weight decay and the factor of their rate: `p[start:stop]`."""
 
     name: str
     start: int
     stop: int
+    rate: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,12 @@ class Manifest:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, module: nn.Module) -> Manifest:
+    def of(cls, module: nn.Module, rate_of: Callable[[str], float] | None = None) -> Manifest:
         """Plan p for a module. Frozen parameters stay outside.
+
+        Args:
+            module: the parameters' own.
+            rate_of: what the learning rate of a parameter is multiplied with, by its name; 1 where not given.
 
         Raises:
             UsageError: a parameter cannot lie in a float32 vector.
@@ -85,9 +93,10 @@ class Manifest:
         names = [names[0] for names in found.values()]
         group_of = {name: "no_decay" if tensors[name].ndim < 2 or name in norms else "decay" for name in names}
         entries, offset = [], 0
-        for name in sorted(names, key=lambda name: GROUPS.index(group_of[name])):
+        rates = {name: 1.0 if rate_of is None else rate_of(name) for name in names}
+        for name in sorted(names, key=lambda name: (-rates[name], GROUPS.index(group_of[name]))):
             shape, dtype = tuple(tensors[name].shape), str(tensors[name].dtype).removeprefix("torch.")
-            entries.append(Entry(name=name, offset=offset, shape=shape, dtype=dtype, group=group_of[name]))
+            entries.append(Entry(name=name, offset=offset, shape=shape, dtype=dtype, group=group_of[name], rate=rates[name]))
             offset += entries[-1].size
         return cls(entries=tuple(entries), aliases={alias: names[0] for names in found.values() for alias in names[1:]})
 
@@ -99,11 +108,10 @@ class Manifest:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The groups that have something in them. Together they cover p."""
-        groups = []
-        for name in GROUPS:
-            own = [entry for entry in self.entries if entry.group == name and entry.size]
-            if own:
-                groups.append(Group(name=name, start=own[0].offset, stop=own[-1].offset + own[-1].size))
+        groups: list[Group] = []
+        for (rate, name), found in groupby((entry for entry in self.entries if entry.size), key=lambda entry: (entry.rate, entry.group)):
+            own = list(found)
+            groups.append(Group(name=name, start=own[0].offset, stop=own[-1].offset + own[-1].size, rate=rate))
         return tuple(groups)
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:

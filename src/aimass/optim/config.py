@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aimass.core.config import Config
 from aimass.core.errors import UsageError, unknown_name
+from aimass.core.patterns import fits
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -98,6 +99,7 @@ class OptimizerConfig(Config):
         box: the bounds `(lo, hi)` that every element is kept within; None for an open one (`proximal_sgd`).
         keep_start: begin at the model's first parameters, rather than at 0 as `ftrl` and `adagrad_da` do. By default where the model has
             more than one matrix, since from 0 that would not learn, was trained before, or is a module of yours.
+        rates: what the learning rate of some parameters is multiplied with, by their names with `*` and `?`; the first that fits.
         options: further keywords of the torch class, for the methods that have no settings here.
 
     >>> OptimizerConfig(name="torch.optim.AdamW").learning_rate
@@ -126,6 +128,7 @@ class OptimizerConfig(Config):
     beta: NotNegative = 0.0
     box: tuple[float | None, float | None] | None = None
     keep_start: bool | None = None
+    rates: dict[str, Positive] = Field(default_factory=dict)
     options: dict[str, bool | float | tuple[float, float]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -177,6 +180,14 @@ class OptimizerConfig(Config):
         if self.box is not None and None not in self.box and self.box[0] > self.box[1]:  # type: ignore[operator]
             raise UsageError(f"box={self.box}: the lower bound comes first, such as (-1, 1), or (0, None) for what shall not be negative")
         return self
+
+    def rate_of(self, parameter: str) -> float:
+        """What the learning rate of a parameter is multiplied with.
+
+        >>> OptimizerConfig(rates={"features": 0.1}).rate_of("features.0.weight")
+        0.1
+        """
+        return next((rate for pattern, rate in self.rates.items() if fits(parameter, pattern)), 1.0)
 
     @property
     def learning_rate(self) -> float:

@@ -19,22 +19,22 @@ class LocalOptimizer:
 
     Args:
         config: the run's optimizer.
-        groups: start, stop and weight decay of each stretch of p.
+        groups: start, stop, weight decay and the factor of the rate of each stretch of p.
 
     >>> from aimass.optim.config import OptimizerConfig
     >>> p = torch.tensor([1.0, 2.0])
-    >>> LocalOptimizer(OptimizerConfig(name="sgd"), [(0, 2, 0.0)]).step(p, torch.tensor([1.0, 1.0]), rate=0.5)
+    >>> LocalOptimizer(OptimizerConfig(name="sgd"), [(0, 2, 0.0, 1.0)]).step(p, torch.tensor([1.0, 1.0]), rate=0.5)
     >>> p
     tensor([0.5000, 1.5000])
     """
 
-    def __init__(self, config: OptimizerConfig, groups: list[tuple[int, int, float]]) -> None:
+    def __init__(self, config: OptimizerConfig, groups: list[tuple[int, int, float, float]]) -> None:
         self._update, self._groups = build_update(config), groups
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, as after a step that led nowhere."""
-        size = max(stop for _, stop, _ in self._groups)
+        size = max(stop for _, stop, _, _ in self._groups)
         self._states = [torch.full((size,), self._update.initial.get(name, 0.0)) for name in self._update.states]
         self._num_steps = 0
 
@@ -47,6 +47,6 @@ class LocalOptimizer:
             rate: of this step.
         """
         self._num_steps += 1
-        for start, stop, weight_decay in self._groups:
+        for start, stop, weight_decay, factor in self._groups:
             states = [state[start:stop] for state in self._states]
-            self._update.apply(p[start:stop], gradient[start:stop], states, self._num_steps, rate, weight_decay)
+            self._update.apply(p[start:stop], gradient[start:stop], states, self._num_steps, rate * factor, weight_decay)

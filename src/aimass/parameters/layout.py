@@ -71,6 +71,7 @@ class Layout:
     Args:
         num_parameters: the length of p.
         groups: where each parameter group starts and stops; a chunk never spans two.
+        rates: what the learning rate is multiplied with in each group; nothing where that is 1 in all.
         states: the optimizer's state vectors, by name.
         num_slots: how many workers may push.
         num_cells: how many leases may be open at once.
@@ -88,6 +89,7 @@ class Layout:
 
     num_parameters: int
     groups: tuple[tuple[int, int], ...]
+    rates: tuple[float, ...] = ()
     states: tuple[str, ...] = ()
     num_slots: int = 1
     num_cells: int = 4
@@ -156,6 +158,10 @@ class Layout:
             while at < end:
                 yield at, min(at + self.chunk_size, end), group
                 at += self.chunk_size
+
+    def rate_of(self, group: int) -> float:
+        """What the learning rate is multiplied with in a parameter group."""
+        return self.rates[group] if self.rates else 1.0
 
     def cell(self, index: int) -> int:
         """The first word of a lease cell."""

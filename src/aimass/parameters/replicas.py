@@ -63,6 +63,7 @@ class _Chunk:
     states: list[Tensor]
     saved: list[tuple[np.ndarray, np.ndarray]]  # (copy, the chunk itself) of p and of each state
     weight_decay: float
+    rate: float  # what the learning rate is multiplied with
 
 
 class Replica:
@@ -89,13 +90,14 @@ class Replica:
         """All of p, in order."""
         layout = self._layout
         spans = [span for shard in range(layout.num_shards) for span in layout.chunks(shard)]
-        return [self._chunk(low, high, self._weight_decay[group]) for low, high, group in spans]
+        return [self._chunk(low, high, group) for low, high, group in spans]
 
-    def _chunk(self, low: int, high: int, weight_decay: float) -> _Chunk:
+    def _chunk(self, low: int, high: int, group: int) -> _Chunk:
         rows = [values[low:high].numpy() for values in (self.p, *self.states)]
         undo = [vector(self._memory, self._layout.undo_offset(self._slot, i), high - low).numpy() for i in range(len(rows))]
         states = [state[low:high] for state in self.states]
-        return _Chunk(self.p[low:high], self.gradient[low:high], states, list(zip(undo, rows, strict=True)), weight_decay)
+        saved = list(zip(undo, rows, strict=True))
+        return _Chunk(self.p[low:high], self.gradient[low:high], states, saved, self._weight_decay[group], self._layout.rate_of(group))
 
 
 class ReplicaServer(SharedMemoryServer):
@@ -253,7 +255,7 @@ class ReplicaServer(SharedMemoryServer):
                 for saved, row in chunk.saved:
                     np.copyto(saved, row)
             words[at + PROGRESS] = progress + 1
-            update.apply(chunk.p, chunk.gradient, chunk.states, step, rate, chunk.weight_decay)
+            update.apply(chunk.p, chunk.gradient, chunk.states, step, rate * chunk.rate, chunk.weight_decay)
             progress += 2
             words[at + PROGRESS] = progress
         words[at + CLOCK] = step

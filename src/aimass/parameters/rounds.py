@@ -265,7 +265,7 @@ class RoundServer(SharedMemoryServer):
                 for saved, row in chunk.undo[acting]:
                     np.copyto(saved, row)
             words[at + SHARD_PROGRESS] = progress + 1
-            update.apply(chunk.p, mean, chunk.states, step, now.rate, chunk.weight_decay)
+            update.apply(chunk.p, mean, chunk.states, step, now.rate * chunk.rate, chunk.weight_decay)
             progress += 2
             words[at + SHARD_PROGRESS] = progress
         words[at + SHARD_CLOCK] = step

@@ -27,6 +27,7 @@ class Chunk:
     others: list[Tensor]  # those that are not the optimizer's
     undo: list[list[tuple[np.ndarray, np.ndarray]]]  # for each slot: (saved copy, the chunk itself) of p and of each state
     weight_decay: float
+    rate: float = 1.0  # what the learning rate is multiplied with
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,12 @@ def cut_into_shards(
     shards = []
     for index in range(layout.num_shards):
         start, stop = layout.shard(index)
-        chunks = [_chunk(memory, layout, whole, low, high, weight_decay[group]) for low, high, group in layout.chunks(index)]
+        chunks = [_chunk(memory, layout, whole, low, high, group, weight_decay[group]) for low, high, group in layout.chunks(index)]
         shards.append(Shard(index=index, words=layout.shard_words(index), chunks=chunks, p=p[start:stop], start=start, stop=stop))
     return shards
 
 
-def _chunk(memory: SharedMemory, layout: Layout, whole: Chunk, low: int, high: int, weight_decay: float) -> Chunk:
+def _chunk(memory: SharedMemory, layout: Layout, whole: Chunk, low: int, high: int, group: int, weight_decay: float) -> Chunk:
     def cut(vectors: list[Tensor]) -> list[Tensor]:
         return [values[low:high] for values in vectors]
 
@@ -102,4 +103,5 @@ def _chunk(memory: SharedMemory, layout: Layout, whole: Chunk, low: int, high: i
             for slot in range(layout.num_slots)
         ],
         weight_decay=weight_decay,
+        rate=layout.rate_of(group),
     )

@@ -283,7 +283,7 @@ class SharedMemoryServer(ParameterServer):
             gradient = chunk.gradients[slot]
             if compensation is not None:
                 gradient = compensation.apply(gradient, chunk.p, chunk.pulled[slot], chunk.others)
-            update.apply(chunk.p, gradient, chunk.states, step, rate, chunk.weight_decay)
+            update.apply(chunk.p, gradient, chunk.states, step, rate * chunk.rate, chunk.weight_decay)
             progress += 2
             words[at + SHARD_PROGRESS] = progress
         words[at + SHARD_APPLIED + slot] = words[at + SHARD_SEQUENCE]

@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 
 from aimass.core.config import Config, Seconds
 from aimass.core.errors import UsageError
+from aimass.core.patterns import read_patterns
 from aimass.models.config import CUSTOM, ModelConfig, parse_model
-from aimass.models.transfer.config import AdapterConfig, read_patterns
+from aimass.models.transfer.config import AdapterConfig
 from aimass.optim.config import METHODS, ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.health.config import HealthConfig, parse_health
 from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy

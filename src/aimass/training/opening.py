@@ -64,7 +64,7 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
         else:
             module = deepcopy(module)
             check_module(module, *shape)
-        learner = Learner(module, task, device=find_device(config.device))
+        learner = Learner(module, task, device=find_device(config.device), rate_of=config.optimizer.rate_of)
         if config.precision != "auto":
             learner.compute_in(config.precision)
     return learner
@@ -227,6 +227,7 @@ def open_server(
     plan: dict[str, Any] = {
         "num_parameters": manifest.num_parameters,
         "groups": tuple((group.start, group.stop) for group in manifest.groups),
+        "rates": tuple(group.rate for group in manifest.groups) if config.optimizer.rates else (),
         "num_slots": num_slots,
         "num_cells": 2 * num_slots + 2 + num_open_leases,
         "num_buffers": len(learner.float_buffers()),

@@ -54,7 +54,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     dataset = load_data(data, target)
     config = fit_model(config, dataset)
     check_data(config, dataset)
-    if config.transfers:
+    if config.transfers or config.optimizer.rates:
         dataset = _check_transfer(config, dataset, module, start)
     run = Run.create(config, dataset, module, place)
     if start:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aimass.core.errors import NotFound, UsageError
+from aimass.core.patterns import fits
 from aimass.models.config import CUSTOM, build_module
 from aimass.models.custom import check_module
 from aimass.models.family import FAMILIES
@@ -106,9 +107,13 @@ def rehearse(config: TrainConfig, data: Dataset, module: nn.Module | None, found
         data = read_alike(data, start.encoder)
     random = torch.get_rng_state()
     try:
-        prepare(config, data, module, start)
+        built, _ = prepare(config, data, module, start)
     finally:
         torch.set_rng_state(random)
+    names = [name for name, parameter in built.named_parameters() if parameter.requires_grad]
+    for pattern in config.optimizer.rates:
+        if not any(fits(name, pattern) for name in names):
+            raise UsageError(f"optimizer.rates={pattern!r} fits no parameter that learns; there are: {', '.join(names)}")
     return data
 
 

@@ -7,17 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from aimass.core.config import Config
-
-
-def read_patterns(value: Any) -> Any:
-    """Names with wildcards: one, several by commas, or a list.
-
-    >>> read_patterns("features.*, *.bias"), read_patterns(["a"])
-    (('features.*', '*.bias'), ['a'])
-    """
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+from aimass.core.patterns import read_patterns
 
 
 class AdapterConfig(Config):

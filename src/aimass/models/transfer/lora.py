@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aimass.core.errors import UsageError
+from aimass.core.patterns import fits
 
 if TYPE_CHECKING:
     from aimass.models.transfer.config import AdapterConfig
@@ -68,7 +68,7 @@ def add_adapters(module: nn.Module, config: AdapterConfig, fresh: Collection[str
     """
     linear = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     learnt = {name: layer for name, layer in linear.items() if f"{name}.weight" not in fresh and not _is_shared(module, layer)}
-    chosen = {name: layer for name, layer in learnt.items() if name and any(fnmatchcase(name, pattern) for pattern in config.modules)}
+    chosen = {name: layer for name, layer in learnt.items() if name and any(fits(name, pattern) for pattern in config.modules)}
     if not chosen:
         there = f"it has: {', '.join(learnt)}" if learnt else "it has no linear layer that has learnt anything"
         raise UsageError(

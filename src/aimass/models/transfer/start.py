@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aimass.core.errors import UsageError
+from aimass.core.patterns import fits
 from aimass.models.model import Model, read_parts
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
     """
     parameters = dict(module.named_parameters())
     for pattern in patterns:
-        chosen = matching(parameters, pattern)
+        chosen = [name for name in parameters if fits(name, pattern)]
         if not chosen:
             raise UsageError(f"freeze={pattern!r} fits no parameter; there are: {', '.join(parameters)}")
         for name in chosen:
@@ -137,12 +137,3 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise UsageError(f"freeze={','.join(patterns)!r} leaves nothing to train; leave one of {', '.join(parameters)} out")
     return [name for name, parameter in parameters.items() if not parameter.requires_grad]
-
-
-def matching(names: Iterable[str], pattern: str) -> list[str]:
-    """The names that fit a pattern with `*` and `?`. One without either stands for all below it too.
-
-    >>> matching(["head.weight", "header.bias"], "head")
-    ['head.weight']
-    """
-    return [name for name in names if fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")]

@@ -249,7 +249,7 @@ class Worker:
     def own_optimizer(self) -> LocalOptimizer:
         """An optimizer as the run is set, whose states nobody else sees."""
         config, groups = self._optimizer, self.learner.manifest.groups
-        return LocalOptimizer(config, [(group.start, group.stop, config.weight_decay_of(group.name)) for group in groups])
+        return LocalOptimizer(config, [(group.start, group.stop, config.weight_decay_of(group.name), group.rate) for group in groups])
 
     def report(self, *, loss: float, rows: int | None = None, batches: int | None = None) -> None:
         """Count what was just done, and its mean loss.
@@ -381,7 +381,7 @@ def main(context: Context) -> None:
     device = find_device(config.device, orders.slot)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    learner = Learner(module, build_task(orders.task), device=device, precision=config.precision)
+    learner = Learner(module, build_task(orders.task), device=device, precision=config.precision, rate_of=config.optimizer.rate_of)
     server = _attach(orders, learner, context.descriptors[0])
     plane = plane_of(config)
     waits = plane.in_rounds or plane.in_groups  # it may not write to a slot before it has something to do there

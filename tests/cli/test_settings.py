@@ -37,8 +37,10 @@ def test_defaults_come_from_the_config():
     found = table()
     assert found["optimizer.name"].default == TrainConfig.parse({}).optimizer.name
     assert found["checkpoint.every"].default == str(TrainConfig.parse({}).checkpoint.every)
-    assert found["model.hidden"].default == ",".join(map(str, FAMILIES.load("mlp").config().hidden))
-    assert found["strategy.atomic"].of == "async_sgd, parameter_server"
+    assert found["model.channels"].default == ",".join(map(str, FAMILIES.load("cnn").config().channels))
+    assert (found["model.hidden"].default, found["model.hidden"].of) == ("by model", "cnn, mlp")
+    having = [name for name in STRATEGIES.names() if "atomic" in STRATEGIES.load(name).config_class.model_fields]
+    assert found["strategy.atomic"].of == ", ".join(having)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,9 @@ def table() -> dict[str, Setting]:
             for own in _settings(config, f"{setting.name}.", of=plugin):
                 if own.name != f"{setting.name}.name":
                     known = found.setdefault(own.name, own)
-                    found[own.name] = replace(known, of=f"{known.of}, {plugin}") if known is not own else own
+                    if known is not own:
+                        default = known.default if own.default == known.default else f"by {setting.name}"
+                        found[own.name] = replace(known, of=f"{known.of}, {plugin}", default=default)
     return found
 
 

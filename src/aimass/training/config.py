@@ -187,6 +187,10 @@ class TrainConfig(Config):
             others = ", ".join(name for name in STRATEGIES.names() if STRATEGIES.load(name).most_workers is None)
             raise UsageError(f"the strategy {self.strategy.name!r} trains in one process; use workers=0, or one of: {others}")
         self.strategy.check_workers(self.workers)
+        if self.workers < strategy.needs_workers:
+            raise UsageError(
+                f"the strategy {self.strategy.name!r} needs {strategy.needs_workers} workers or more; give workers={strategy.needs_workers}"
+            )
         if self.least_workers is not None and self.least_workers > self.workers:
             raise UsageError(f"least_workers={self.least_workers} is above workers={self.workers}; a range is written workers=(1, 4)")
         if self.worker_range.is_elastic and not self.strategy.is_elastic:

@@ -109,6 +109,7 @@ def test_all_leaves_out_who_cannot_and_says_why():
     contenders, cannot = choose("all", 2, {"lease": {"batches": 4}}, data)
     assert {"single", "async_sgd", "allreduce"} <= {contender.label for contender in contenders}
     assert "in rounds a lease is what a worker does between two exchanges" in cannot["parameter_server"]
+    assert "workers=1" in choose("all", 1, {}, data)[1]["supernode"]
     with pytest.raises(UsageError, match="in rounds a lease"):
         choose("async_sgd,parameter_server", 2, {"lease": {"batches": 4}}, data)
 

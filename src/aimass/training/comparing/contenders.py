@@ -73,8 +73,6 @@ def read_settings(settings: Mapping[str, Any]) -> TrainConfig:
 
 def _contender(label: str, strategy: Mapping[str, Any], workers: int, settings: Mapping[str, Any], data: Dataset) -> Contender:
     plugin = STRATEGIES.load(strategy["name"])
-    if workers < plugin.needs_workers:
-        raise UsageError(f"{strategy['name']} needs {plugin.needs_workers} workers or more, and there are {workers}")
     own = {**settings, "strategy": dict(strategy), "workers": workers if plugin.most_workers is None else min(workers, plugin.most_workers)}
     config = fit_model(read_settings(own), data)
     check_data(config, data)

@@ -26,7 +26,7 @@ def row(figures: dict[str, Any]) -> tuple[str | None, ...]:
         _seconds(figures["elapsed_s"]),
         _number(figures["loss"]),
         _number(figures["metric"]),
-        f"{moved / 1e6:,.1f}" if moved else None,
+        (f"{moved / 1e6:,.1f}" if moved >= 1e6 else f"{moved / 1e6:.2g}") if moved else None,
         f"{figures['staleness_mean']:.2f}, most {figures['staleness_most']:.0f}" if figures["staleness_most"] else None,
         f"{figures['workers_lost']:.0f}" if figures["workers_lost"] else None,
     )

@@ -12,7 +12,9 @@ straggler for 17/18. Together they burn less than one core, so that sleep and no
 
 The straggler *stays*: it is always the same worker; or it *moves*: each worker is slow for a quarter of a second in turn, as on
 machines that others use. Bounded staleness lets no worker get more than k batches ahead of the slowest: it evens out what moves, and
-comes down to the pace of the slowest where that stays so, like DDP.
+comes down to the pace of the slowest where that stays so, like DDP. So do rounds of equal shares (`parameter_server`, `allreduce`). In
+those of `load_balanced_sgd` the straggler gets fewer rows; how evenly the workers compute is told as the least over the most time that one
+did.
 
 Everyone trains the same network from the same start on the digits with plain SGD and 64 rows per worker per step. The learning rate of
 each contestant is the one of the grid with which it was fastest, with one seed and the straggler that stays. The parameters are
@@ -25,7 +27,7 @@ import os
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,9 @@ CONTEST = Contest(hidden=(512, 256), batch_size=64, outputs=10, optimizer="sgd",
 OURS: dict[str, dict[str, Any]] = {
     "async_sgd": {"name": "async_sgd"},
     "parameter_server, staleness=8": {"name": "parameter_server", "staleness": 8},
+    "parameter_server": {"name": "parameter_server"},
     "allreduce": {"name": "allreduce"},
+    "load_balanced_sgd": {"name": "load_balanced_sgd"},
 }
 DDP = "torch DDP"
 STRAGGLERS = {"stays": 0.0, "moves": 0.25}
@@ -94,11 +98,13 @@ class Trial:
     Args:
         contest, data: what it trains.
         name: of the contestant.
+        evenness: filled where shares follow the workers' speeds: the least over the most time that a worker of a run computed.
     """
 
     contest: Contest
     data: aimass.data.Dataset
     name: str
+    evenness: list[float] = field(default_factory=list)
 
     def time_to_target(self, rate: float, seed: int, moves_s: float, limit_s: float = _LIMIT_S) -> float:
         """Seconds."""
@@ -108,7 +114,11 @@ class Trial:
             torch_run(contest, NUM_WORKERS, group=True) if self.name == DDP else our_run(contest, self.data, NUM_WORKERS, OURS[self.name])
         )
         with suppress(TrainingError), training as run:  # it diverged
-            return judge.time_to_target(run, limit_s)
+            took_s = judge.time_to_target(run, limit_s)
+            if isinstance(run, OurRun) and (shares := run.trainer.counters.shares):
+                busy_s = [share["busy_s"] for share in shares]
+                self.evenness.append(min(busy_s) / max(busy_s))
+            return took_s
         return float("inf")
 
 
@@ -157,6 +167,11 @@ def main() -> None:
     notes = [
         f"digits, MLP {CONTEST.hidden}, SGD, {NUM_WORKERS} workers of {CONTEST.batch_size} rows a step, {NORMAL:g} × as long as on a core,",
         f"the straggler {SLOW:g} ×; medians of n seeds; learning rates from {grid}; at most {_LIMIT_S:g} s",
+        *(
+            f"{name}: the least over the most time that a worker computed is {median(t.evenness):.2f}"
+            for name, t in trials.items()
+            if t.evenness
+        ),
     ]
     show("straggler", notes, rows_of(found, rates), {"seconds": found, "tuning": tuned, "rates": rates}, as_json=options.json)
 

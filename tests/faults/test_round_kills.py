@@ -51,20 +51,35 @@ def mortals(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "reference"),
+    ("strategy", "optimizer", "reference"),
     [
-        ("sgd", lambda p: torch.optim.SGD(p, lr=0.05)),
-        ("momentum", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
-        ("adam", lambda p: torch.optim.Adam(p, lr=0.05)),
+        ("parameter_server", "sgd", lambda p: torch.optim.SGD(p, lr=0.05)),
+        ("parameter_server", "momentum", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
+        ("parameter_server", "adam", lambda p: torch.optim.Adam(p, lr=0.05)),
+        ("load_balanced_sgd", "momentum", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
     ],
 )
-def test_a_death_in_about_every_round_leaves_plain_torch_on_the_batches_put_together(optimizer, reference, mortals, tmp_path):
+def test_a_death_in_about_every_round_leaves_plain_torch_on_the_batches_put_together(strategy, optimizer, reference, mortals, tmp_path):
     data = aimass.data.load("wine")
-    settings = {"model": {"name": "mlp", "hidden": [24]}, "strategy": "parameter_server", "workers": 2, "batch_size": 24, "seed": 2}
+    settings = {"model": {"name": "mlp", "hidden": [24]}, "strategy": strategy, "workers": 2, "batch_size": 24, "seed": 2}
     settings |= {"epochs": 3, "optimizer": {"name": optimizer, "lr": 0.05}}
     run = mortals.train(data, 9, settings, tmp_path)
     assert mortals.kills >= 5
     assert_same(run.learner, train_plainly(data, settings, reference, leases_at_once=2))
+
+
+@pytest.mark.soak
+def test_any_number_of_deaths_leaves_balanced_rounds_the_same_mean(mortals, tmp_path):
+    """Whose share it was, and how large, changes the order of a sum and nothing else."""
+    data = aimass.data.load("digits")
+    settings = {"model": {"name": "mlp", "hidden": [16]}, "workers": 3, "batch_size": 64, "seed": 2, "strategy": "load_balanced_sgd"}
+    settings |= {"optimizer": {"name": "sgd", "lr": 0.1}, "epochs": 4 + NUM_KILLS // 2}
+    run = mortals.train(data, NUM_KILLS, settings, tmp_path)
+    print(f"{mortals.kills} kills, {mortals.repairs} repairs in {mortals.clock} rounds: {mortals.where}")
+    assert mortals.kills >= NUM_KILLS * 0.9
+    assert mortals.clock == settings["epochs"] * -(-run.plan.batches_per_epoch // 3)
+    reference = train_plainly(data, settings, lambda p: torch.optim.SGD(p, lr=0.1), leases_at_once=3)
+    assert_same(run.learner, reference, tolerance=2e-5)
 
 
 @pytest.mark.soak

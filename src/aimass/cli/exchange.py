@@ -71,3 +71,15 @@ def print_groups(metrics: Mapping[str, Any]) -> None:
         print_table(header, rows, right=header[2:])
         moved = f"{size(metrics['root_bytes_sent'])} sent to the root, {size(metrics['root_bytes_received'])} received from it"
         typer.echo(f"{len(groups):,} group{'s' * (len(groups) != 1)}, {sum(group['exchanges'] for group in groups):,} exchanges; {moved}")
+
+
+def print_shares(metrics: Mapping[str, Any]) -> None:
+    """A table of what each worker computed, where rounds are shared out by how fast the workers are."""
+    shares = metrics.get("shares") or []
+    if shares:
+        header, rows_in_all = ("worker", "rows", "share", "rows/s", "busy s"), sum(share["rows"] for share in shares) or 1
+        rows = [
+            (n, f"{s['rows']:,}", f"{s['rows'] / rows_in_all:.0%}", f"{s['rows_per_s']:,.0f}", f"{s['busy_s']:.3f}")
+            for n, s in enumerate(shares)
+        ]
+        print_table(header, rows, right=header)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aimass.cli.exchange import histogram, print_groups, print_servers, staleness_line, traffic_line
+from aimass.cli.exchange import histogram, print_groups, print_servers, print_shares, staleness_line, traffic_line
 from aimass.cli.options import AsJson
 from aimass.cli.output import figures, number, print_json, print_table
 from aimass.cli.run_health import INCIDENTS, describe_health, print_samples, print_states
@@ -160,6 +160,7 @@ def _show(run: Run) -> None:
         typer.echo(f"{name:<18}{value}")
     print_servers(metrics)
     print_groups(metrics)
+    print_shares(metrics)
     for sentence in _noteworthy(events):
         typer.echo(f"  {sentence}")
     print_samples(events)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from aimass.cli.exchange import print_groups, print_servers, staleness_line, traffic_line
+from aimass.cli.exchange import print_groups, print_servers, print_shares, staleness_line, traffic_line
 from aimass.cli.interrupts import StopInOrder
 from aimass.cli.options import AsJson, Missing, Schema, Target
 from aimass.cli.output import figures, print_json
@@ -203,6 +203,7 @@ def _report(run: Run, out: Path | None, plot: Path | None, *, as_json: bool) -> 
         typer.echo(f"traffic     {traffic}")
     print_servers(metrics)
     print_groups(metrics)
+    print_shares(metrics)
     if drawn:
         typer.echo(f"curve       {drawn}")
     typer.echo(f"model       {saved}")

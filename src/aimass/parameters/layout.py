@@ -48,7 +48,10 @@ SLOT_PULLED = 96
 SLOT_HANDED, SLOT_HANDED_EPOCH, SLOT_SERVING = range(97, 100)
 """Where gradients are handed over and waited for: what became of the last, its lease's epoch, and whether the worker applies some."""
 SLOT_SPENT_NS = 100  # and nine more: the time that workers have spent on each of `health.operations`
-SLOT_WORDS = 112
+SHARE_CUT, SHARE_OPEN, SHARE_STOP, SHARE_SPEED, SHARE_BUSY_NS = range(112, 117)
+"""Where rounds are shared out by speed: which round is cut, and which is open (both in slot 0); where this slot's part of it stops; its
+worker's rows a second (a double), and for how long it has computed."""
+SLOT_WORDS = 128
 
 # A shard's words, followed by the last sequence applied of each slot.
 SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS, SHARD_BUSY_NS, SHARD_WAITED_NS = range(8)

@@ -47,6 +47,8 @@ from aimass.parameters.layout import (
     SHARD_PROGRESS,
     SHARD_REPAIRS,
     SHARD_SEQUENCE,
+    SHARE_CUT,
+    SHARE_OPEN,
     SLOT_PART,
     SLOT_PULLED,
     SLOT_REFUSED,
@@ -61,9 +63,9 @@ if TYPE_CHECKING:
 
     from aimass.parameters.shards import Shard
 
-PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_OWNER, PART_DEADLINE_NS = range(SLOT_PART, SLOT_PART + 6)
+PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_OWNER, PART_DEADLINE_NS, PART_LEASES = range(SLOT_PART, SLOT_PART + 7)
 """The words of part j, in slot j: the round that it was last filled for; that round's parts, and the batches before it; its weight (a
-double; below 0 where it was refused); who may write it; until when it should be filled, 0 where nobody is at it."""
+double; below 0 where it was refused); who may write it; until when it should be filled, 0 where nobody is at it; that round's leases."""
 
 _REFUSED = -1.0
 _NUM_LEASES = 1 << 40
@@ -78,12 +80,16 @@ class Part:
         size: the parts of its round.
         first_batch: the batches of the run before its round.
         num_batches: its own.
+        num_leases: of its round.
+        counts: for how many batches it counts.
     """
 
     index: int
     size: int
     first_batch: int
     num_batches: int
+    num_leases: int
+    counts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class Round:
     """A decided round: what to do to each shard."""
 
     id: int
-    size: int
+    num_leases: int
     rate: float
     shares: list[tuple[int, float]]  # (slot, by how much it counts: its weight over the sum of weights, or 1), refused parts left out
     scale: float  # of the sum, to keep its norm within bounds
@@ -163,7 +169,7 @@ class RoundServer(SharedMemoryServer):
         slot = self.layout.slot(self.slot or 0)
         self.words[slot + SLOT_PULLED] = clock
         if finite:
-            self.words[slot + SLOT_STALENESS] += part.num_batches  # nobody is ever behind
+            self.words[slot + SLOT_STALENESS] += part.counts  # nobody is ever behind
         else:
             self.words[slot + SLOT_REFUSED] += 1
         if self._counts_load:
@@ -173,13 +179,23 @@ class RoundServer(SharedMemoryServer):
 
     def _fill(self, part: Part, weight: float) -> None:
         words, at = self.words, self._parts[part.index]
-        self.reals[at + PART_WEIGHT] = weight
-        words[at + PART_SIZE] = part.size
-        words[at + PART_FIRST_BATCH] = part.first_batch
+        self._describe_part(part, weight)
         with self.locks.held(LEASE_LOCK):
             words[at + PART_ROUND] = self.round_id
             if part.index != self.slot:
                 words[at + PART_OWNER] = NOBODY  # it was done for a worker that is gone
+
+    def leave_out(self, part: Part) -> None:
+        """Fill a part that has no rows, under the table's lock."""
+        self._describe_part(part, _REFUSED)
+        self.words[self._parts[part.index] + PART_ROUND] = self.round_id
+
+    def _describe_part(self, part: Part, weight: float) -> None:
+        words, at = self.words, self._parts[part.index]
+        self.reals[at + PART_WEIGHT] = weight
+        words[at + PART_SIZE] = part.size
+        words[at + PART_FIRST_BATCH] = part.first_batch
+        words[at + PART_LEASES] = part.num_leases
 
     # ------------------------------------------------------------------------------------------- apply and commit
 
@@ -225,7 +241,7 @@ class RoundServer(SharedMemoryServer):
         total = sum(weight for _, weight in kept)
         shares = [(slot, 1.0 if self._sums else weight / total if total else 0.0) for slot, weight in kept]
         rate = self.rate(words[first + PART_FIRST_BATCH]) * reals[RATE_FACTOR]
-        return Round(round_id, size, rate, shares, self._mean.norm_scale(self.shards, shares))
+        return Round(round_id, words[first + PART_LEASES], rate, shares, self._mean.norm_scale(self.shards, shares))
 
     def _has(self, shard: Shard, now: Round) -> bool:
         """Whether a shard has met the round and nobody is at it. The order of the two reads matters."""
@@ -278,7 +294,7 @@ class RoundServer(SharedMemoryServer):
             return False
         with self.locks.held(LEASE_LOCK):
             if self.round_id == now.id:
-                self.words[NEXT_LEASE] += now.size
+                self.words[NEXT_LEASE] += now.num_leases
         return True
 
     # ----------------------------------------------------------------------------------------------------- recovery
@@ -348,6 +364,6 @@ class RoundServer(SharedMemoryServer):
     def _empty_parts(self) -> None:
         """Nobody owns or has filled any part."""
         for at in self._parts:
-            for word in (PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_DEADLINE_NS):
+            for word in (PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_DEADLINE_NS, PART_LEASES, SHARE_CUT, SHARE_OPEN):
                 self.words[at + word] = 0
             self.words[at + PART_OWNER] = NOBODY

@@ -201,10 +201,10 @@ class TrainConfig(Config):
         if self.strategy.has_tasks and self.lease.batches is not None:
             raise UsageError(f"with {self.strategy.name!r} a lease is a task, whose size strategy.rho decides; leave lease.batches out")
         exchange = self.strategy.sync_batches
-        if self.strategy.plane == "rounds" and self.lease.batches not in (None, exchange):
+        if self.strategy.plane in ("rounds", "balanced") and self.lease.batches not in (None, exchange):
             raise UsageError(
                 f"in rounds a lease is what a worker does between two exchanges, which is {exchange:,} batch{'es' * (exchange != 1)}; "
-                "leave lease.batches out, or set strategy.sync_every"
+                f"leave lease.batches out{', or set strategy.sync_every' * hasattr(self.strategy, 'sync_every')}"
             )
         if METHODS[self.optimizer.name].from_sums and self.strategy.sends_deltas:
             others = ", ".join(name for name, method in METHODS.items() if not method.from_sums)

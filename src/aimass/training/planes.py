@@ -22,6 +22,7 @@ from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.leases.averages import AverageTable
+from aimass.training.leases.balanced import BalancedTable
 from aimass.training.leases.groups import GroupTable
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rounds import RoundTable
@@ -76,6 +77,9 @@ def plane_of(config: TrainConfig) -> Plane:
             return Plane(server=server, leases=LeaseTable)
         case "rounds":
             return Plane(server=RoundServer, leases=RoundTable, shares_p=True, in_rounds=True)
+        case "balanced":
+            balanced = partial(BalancedTable, smoothing=getattr(config.strategy, "smoothing", 1.0))
+            return Plane(server=RoundServer, leases=balanced, shares_p=True, in_rounds=True)
         case "averages":
             quorum, grace_s = getattr(config.strategy, "quorum_of", lambda workers: workers), getattr(config.strategy, "grace", None)
             averages = partial(AverageTable, quorum=quorum, grace_s=grace_s)
@@ -85,7 +89,7 @@ def plane_of(config: TrainConfig) -> Plane:
             return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
         case "groups":
             return Plane(server=GroupServer, leases=GroupTable, in_groups=True)
-    known = "arrival, rounds, averages, replicas, groups"
+    known = "arrival, rounds, balanced, averages, replicas, groups"
     raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: {known}")
 
 

@@ -24,13 +24,14 @@ class StrategyConfig(Config):
     @property
     def plane(self) -> str:
         """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `rounds`, where all are applied at
-        once; `replicas`, one for each worker; `groups`, where groups of workers push as one."""
+        once; `balanced`, rounds whose rows are shared out by speed; `averages`, where models are; `replicas`, one for each worker;
+        `groups`, where groups of workers push as one."""
         return "arrival"
 
     @property
     def is_elastic(self) -> bool:
         """Whether workers may join and leave while it trains: where nobody's work needs a certain other."""
-        return self.plane in ("arrival", "rounds", "groups")
+        return self.plane in ("arrival", "rounds", "balanced", "groups")
 
     @property
     def sync_batches(self) -> int | None:

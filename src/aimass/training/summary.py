@@ -48,6 +48,7 @@ def summarise(
         "bytes_received": counters.bytes_received,
         **({"servers": servers} if (servers := counters.servers) else {}),
         **({"workers": counters.workers} if has_workers else {}),
+        **({"shares": shares} if (shares := counters.shares) else {}),
         "workers_lost": num_lost,
         "gradients_refused": counters.num_refused,
         "rollbacks": health.num_rollbacks,

@@ -50,6 +50,7 @@ class RoundTable(WaitingTable):
                 self._tell(first)
                 return None
             size, present = self.size(first), server.id_of(first)
+            self._open_round(first, present)
             if slot < size and words[own + PART_OWNER] == slot and not server.is_filled(slot, present):
                 return self._begin(slot, first, size, slot)
             if not server.is_decided(present):
@@ -57,6 +58,9 @@ class RoundTable(WaitingTable):
             if not server.complete():
                 return None
         return None
+
+    def _open_round(self, first: int, present: int) -> None:
+        """Settle what the round's parts are. Here that is a function of the plan."""
 
     def _take_over(self, slot: int, first: int, size: int) -> Lease | None:
         """Take a part that is nobody's, rather one's own than another's."""
@@ -82,9 +86,12 @@ class RoundTable(WaitingTable):
         number = first + part
         if self.taken is not None:
             self.taken.note(number, slot)
-        num_batches = self.plan.num_batches(number)
-        self._rounds.part = Part(part, size, self.plan.first_batch(first), num_batches)
-        return Lease(part, number, self.words[INCARNATION], 0, num_batches)
+        self.part = self._rounds.part = self._part(part, first, size)
+        return Lease(part, number, self.words[INCARNATION], 0, self.part.num_batches)
+
+    def _part(self, index: int, first: int, size: int) -> Part:
+        num_batches = self.plan.num_batches(first + index)
+        return Part(index, size, self.plan.first_batch(first), num_batches, size, num_batches)
 
     def renew(self, cell: int) -> None:
         self.words[self._parts[cell] + PART_DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns

@@ -96,12 +96,18 @@ class LeasePlan:
             batches = min(batches, self.total_batches - self.first_batch(lease))
         return batches
 
-    def rows(self, lease: int) -> NDArray[np.int64]:
-        """The rows of a lease in the order in which they are trained on. int64 (num_rows_of_the_lease,)."""
+    def rows(self, lease: int, num_leases: int = 1) -> NDArray[np.int64]:
+        """The rows of a lease in the order in which they are trained on. int64 (num_rows_of_the_lease,).
+
+        Args:
+            lease: which.
+            num_leases: those after it too, in the same epoch.
+        """
         epoch, index = divmod(lease, self.leases_per_epoch)
         order = epoch_order(self.num_rows, self.seed, epoch)
         start = index * self.batches_per_lease * self.batch_size
-        return order[start : start + self.num_batches(lease) * self.batch_size]
+        num_batches = sum(self.num_batches(number) for number in range(lease, lease + num_leases))
+        return order[start : start + num_batches * self.batch_size]
 
 
 @lru_cache(maxsize=2)
@@ -152,6 +158,9 @@ class LeaseTable:
     kills_late: ClassVar[bool] = False
     """Whether a late worker is killed before its work goes to another. Here its pushes are refused, which is enough."""
 
+    whole_batch: ClassVar[bool] = False
+    """Whether the rows of a lease are one batch, however many they are."""
+
     def __init__(self, server: SharedMemoryServer, plan: LeasePlan, timeout_s: float) -> None:
         self.server, self.plan, self.words = server, plan, server.words
         self._cells = [server.layout.cell(i) for i in range(server.layout.num_cells)]
@@ -195,6 +204,10 @@ class LeaseTable:
     def renew(self, cell: int) -> None:
         """Put a lease's deadline off: its worker is getting on."""
         self.words[self._cells[cell] + LEASE_DEADLINE_NS] = time.monotonic_ns() + self._timeout_ns
+
+    def rows_left(self, lease: Lease) -> NDArray[np.int64]:
+        """The rows of a lease that are still to be trained on. int64 (num_rows,)."""
+        return self.plan.rows(lease.number)[lease.committed * self.plan.batch_size :]
 
     def holds(self, lease: Lease) -> bool:
         """Whether the lease is still its worker's."""

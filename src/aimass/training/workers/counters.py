@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from aimass.parameters.layout import (
@@ -9,6 +10,9 @@ from aimass.parameters.layout import (
     SHARD_BUSY_NS,
     SHARD_CLOCK,
     SHARD_WAITED_NS,
+    SHARE_BUSY_NS,
+    SHARE_SPEED,
+    SHARE_STOP,
     SLOT_HELD_NS,
     SLOT_LEAD,
     SLOT_PULLED,
@@ -58,6 +62,7 @@ class Counters:
                 SLOT_REFUSED,
                 *range(SLOT_STALENESS, SLOT_STALENESS + NUM_STALENESS_BINS),
                 *_EXCHANGE,
+                SHARE_BUSY_NS,
             ):
                 self._words[at + word] = 0
         for shard in self._shards:
@@ -180,6 +185,23 @@ class Counters:
             )
         return found
 
+    @property
+    def shares(self) -> list[dict[str, Any]]:
+        """What each worker computed, where rounds are shared out by speed; empty elsewhere.
+
+        `rows`; `rows_per_s`, its speed as it was measured last; seconds `busy_s` computing, alike for all where the shares are right.
+        """
+        words, reals = self._words, self._reals
+        if len(self._slots) < 2 or not any(words[at + SHARE_STOP] for at in self._slots):
+            return []
+        rows, busy = self._by_worker(ROWS, "worker_rows"), self._by_worker(SHARE_BUSY_NS, "worker_busy_ns")
+        speeds = [reals[at + SHARE_SPEED] for at in self._slots]
+        return [{"rows": n, "rows_per_s": round(s, 1), "busy_s": ns / 1e9} for n, s, ns in zip(rows, speeds, busy, strict=False)]
+
+    def _by_worker(self, word: int, name: str) -> list[int]:
+        counted, before = [self._words[at + word] for at in self._slots], self._before.get(name, [])
+        return [count + was for count, was in zip_longest(counted, before, fillvalue=0)]
+
     def _server_ns(self, word: int) -> list[int]:
         before: dict[int, list[int]] = {SHARD_BUSY_NS: self._before.get("busy_ns", []), SHARD_WAITED_NS: self._before.get("waited_ns", [])}
         was = before[word] if len(before[word]) == self._num_servers else [0] * self._num_servers
@@ -206,6 +228,8 @@ class Counters:
             "bytes_received": self.bytes_received,
             "busy_ns": self._server_ns(SHARD_BUSY_NS),
             "waited_ns": self._server_ns(SHARD_WAITED_NS),
+            "worker_rows": self._by_worker(ROWS, "worker_rows"),
+            "worker_busy_ns": self._by_worker(SHARE_BUSY_NS, "worker_busy_ns"),
         }
 
 

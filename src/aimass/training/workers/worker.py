@@ -289,9 +289,9 @@ class Worker:
 
     def _batches_of(self, lease: Lease) -> Iterator[Batch]:
         plan, leases, server = self._leases.plan, self._leases, self.server
-        size, first = plan.batch_size, lease.committed
-        everything = self._rows.take(torch.from_numpy(plan.rows(lease.number)[first * size :]))
-        num_rows, before = len(everything["rows"]), plan.first_batch(lease.number)
+        everything = self._rows.take(torch.from_numpy(leases.rows_left(lease)))
+        num_rows, before, first = len(everything["rows"]), plan.first_batch(lease.number), lease.committed
+        size = num_rows if leases.whole_batch else plan.batch_size
         self.does(PULLING)
         for number in range(first, lease.num_batches):
             start = (number - first) * size

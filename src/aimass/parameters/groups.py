@@ -109,7 +109,7 @@ class GroupServer(SharedMemoryServer):
     def of_group(self) -> GroupServer:
         """The handle with which a supernode acts for its group."""
         assert self.slot is not None, "only members act for a group"
-        return GroupServer(*self._made_of, self.layout.group_slot(self._groups[self.slot]), **self._options)
+        return type(self)(*self._made_of, self.layout.group_slot(self._groups[self.slot]), **self._options)
 
     @property
     def group(self) -> int:

@@ -1,0 +1,99 @@
+"""Supernodes: the traffic at the root by the size of the groups, and what dividing a group's work by speed gains.
+
+    python supernode_traffic.py [--quick] [--json]
+
+*Traffic*: eight workers train the same network on the digits from the same start, each for itself (`async_sgd`, groups of one), and in
+groups of 2, 4 and 8. The bytes that pass between the root and its clients are counted, whatever carries them. A group's combination is
+one step, of as many batches as the group has workers; so each size runs at the same rate for every step, and at one that grows with the
+square root of the size.
+
+*Balance*: two groups of two, in one of which a worker is three times as slow. What it cannot do the other does, or both wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+from _measure import ONE_THREAD, arguments, median, show, table
+
+os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
+
+import aimass
+from aimass.training.workers.shaping import shaped
+
+WORKERS = 8
+SIZES = (1, 2, 4, 8)
+RATE = 0.1
+SETTINGS: dict[str, Any] = {"model": {"name": "mlp", "hidden": [64]}, "batch_size": 32, "checkpoint": {"every": 1000}}
+
+
+def strategy_of(size: int) -> dict[str, Any]:
+    """Groups of a size."""
+    return {"name": "async_sgd"} if size == 1 else {"name": "supernode", "group_size": size}
+
+
+def traffic(size: int, rate: float, epochs: int, seed: int) -> dict[str, float]:
+    """Bytes a row at the root, both ways, and the training loss in the end."""
+    data = aimass.data.load("digits")
+    settings = {**SETTINGS, "workers": WORKERS, "epochs": epochs, "seed": seed, "optimizer": {"name": "sgd", "lr": rate}}
+    with tempfile.TemporaryDirectory() as home:
+        metrics = aimass.train(data, **settings, strategy=strategy_of(size), home=home).wait().metrics()
+    rows, root = epochs * len(data.train), "" if size == 1 else "root_"
+    return {
+        "sent": metrics[f"{root}bytes_sent"] / rows,
+        "received": metrics[f"{root}bytes_received"] / rows,
+        "loss": metrics["train_loss"],
+        "late": metrics["staleness_mean"],
+    }
+
+
+def balance(balances: bool, epochs: int) -> dict[str, float]:
+    """Rows a second of two groups of two, of which one worker is slow, and its share of its group's rows."""
+    data = aimass.data.load("digits")
+    settings = {**SETTINGS, "model": {"name": "mlp", "hidden": [256, 256]}, "workers": 4, "epochs": epochs}
+    strategy = {"name": "supernode", "groups": 2, "balance": balances}
+    # All sleep for most of their time, so that who is slow is decided by that and not by who gets a core.
+    with tempfile.TemporaryDirectory() as home, shaped(slow={0: 6.0, 1: 18.0, 2: 6.0, 3: 6.0}):
+        metrics = aimass.train(data, **settings, strategy=strategy, home=home).wait().metrics()
+    fast, slow = (member["rows"] for member in metrics["groups"][0]["members"])
+    return {"rows_per_s": metrics["rows_per_s"], "share": slow / (fast + slow), "exchanges": metrics["groups"][0]["exchanges"]}
+
+
+def main() -> None:
+    """Run both parts, and print two tables."""
+    parser = arguments(__doc__.splitlines()[0])
+    options = parser.parse_args()
+    seeds, epochs = (1, 4) if options.quick else (3, 15)
+    figures, sizes, balanced = [], [], []
+    for size in SIZES:
+        plain = [traffic(size, RATE, epochs, seed) for seed in range(seeds)]
+        scaled = [traffic(size, RATE * size**0.5, epochs, seed) for seed in range(seeds)] if size > 1 else plain
+        figures.append({"part": "traffic", "size": size, "plain": plain, "scaled": scaled})
+        sent, received, loss, late = (median([one[name] for one in plain]) for name in ("sent", "received", "loss", "late"))
+        sizes.append(
+            {
+                "group size": str(size),
+                "bytes a row to the root": f"{sent:,.1f}",
+                "and from it": f"{received:,.1f}",
+                "loss": f"{loss:.4f}",
+                "at rate · √size": f"{median([one['loss'] for one in scaled]):.4f}",
+                "mean τ": f"{late:.2f}",
+            }
+        )
+    for balances in (False, True):
+        runs = [balance(balances, epochs) for _ in range(seeds)]
+        figures.append({"part": "balance", "balance": balances, "found": runs})
+        rows_per_s, share = (median([run[name] for run in runs]) for name in ("rows_per_s", "share"))
+        balanced.append({"balance": str(balances).lower(), "rows/s": f"{rows_per_s:,.0f}", "rows by the slow one": f"{share:.0%}"})
+    if options.json:
+        return show("supernode", [], [], {"cases": figures}, as_json=True)
+    notes = [f"{WORKERS} workers, digits, SGD at {RATE:g}, batches of 32, {epochs} epochs; medians of {seeds} seeds; size 1 is async_sgd"]
+    show("supernode: traffic at the root", notes, sizes, {}, as_json=False)
+    print(table(balanced))
+    print("\ntwo groups of two, of which one worker takes three times as long; the slow one's share is of its group's rows\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -52,7 +52,7 @@ def traffic(size: int, rate: float, epochs: int, seed: int) -> dict[str, float]:
 def balance(balances: bool, epochs: int) -> dict[str, float]:
     """Rows a second of two groups of two, of which one worker is slow, and its share of its group's rows."""
     data = aimass.data.load("digits")
-    settings = {**SETTINGS, "model": {"name": "mlp", "hidden": [256, 256]}, "workers": 4, "epochs": epochs}
+    settings = {**SETTINGS, "batch_size": 256, "model": {"name": "mlp", "hidden": [512, 512]}, "workers": 4, "epochs": 2 * epochs}
     strategy = {"name": "supernode", "groups": 2, "balance": balances}
     # All sleep for most of their time, so that who is slow is decided by that and not by who gets a core.
     with tempfile.TemporaryDirectory() as home, shaped(slow={0: 6.0, 1: 18.0, 2: 6.0, 3: 6.0}):

@@ -21,6 +21,10 @@ class LocalOptimizer:
         config: the run's optimizer.
         groups: start, stop, weight decay and the factor of the rate of each stretch of p.
 
+    Attributes:
+        states: by what it remembers the steps before. Shape (num_parameters,) each.
+        num_steps: how many those were.
+
     >>> from aimass.optim.config import OptimizerConfig
     >>> p = torch.tensor([1.0, 2.0])
     >>> LocalOptimizer(OptimizerConfig(name="sgd"), [(0, 2, 0.0, 1.0)]).step(p, torch.tensor([1.0, 1.0]), rate=0.5)
@@ -35,8 +39,8 @@ class LocalOptimizer:
     def reset(self) -> None:
         """Begin anew, as after a step that led nowhere."""
         size = max(stop for _, stop, _, _ in self._groups)
-        self._states = [torch.full((size,), self._update.initial.get(name, 0.0)) for name in self._update.states]
-        self._num_steps = 0
+        self.states = [torch.full((size,), self._update.initial.get(name, 0.0)) for name in self._update.states]
+        self.num_steps = 0
 
     def step(self, p: Tensor, gradient: Tensor, rate: float) -> None:
         """p ← step(p, g).
@@ -46,7 +50,7 @@ class LocalOptimizer:
             gradient: left as it is. Shape (num_parameters,).
             rate: of this step.
         """
-        self._num_steps += 1
+        self.num_steps += 1
         for start, stop, weight_decay, factor in self._groups:
-            states = [state[start:stop] for state in self._states]
-            self._update.apply(p[start:stop], gradient[start:stop], states, self._num_steps, rate * factor, weight_decay)
+            states = [state[start:stop] for state in self.states]
+            self._update.apply(p[start:stop], gradient[start:stop], states, self.num_steps, rate * factor, weight_decay)

@@ -51,19 +51,21 @@ SHARE_EXCHANGE, SHARE_LEASE, SHARE_START, SHARE_STOP, SHARE_DEADLINE_NS = range(
 """What the supernode gives a member to do: for which exchange, 0 while it is being written; rows `start` to `stop` of a lease; until when
 it should get on."""
 
-HANDED_IN, SHARE_WEIGHT, SHARE_LOSS, SHARE_NS = range(SLOT_MEMBER + 10, SLOT_MEMBER + 14)
+HANDED_IN, SHARE_WEIGHT, SHARE_LOSS, SHARE_NS, OWN_STEPS = range(SLOT_MEMBER + 10, SLOT_MEMBER + 15)
 """What the member hands in beside its vector: for which exchange, which is the word that counts; its weight (a double, below 0 where the
-vector was not finite) and its mean loss (a double); how long it took, 0 where that tells nothing."""
+vector was not finite) and its mean loss (a double); how long it took, 0 where that tells nothing; and the
+steps of its own optimizer."""
 
-EXCHANGE, HOLDER, TAKEN, OVER, GROUP_CLOCK, EXCHANGES, ROOT_SENT, ROOT_RECEIVED = range(SLOT_MEMBER, SLOT_MEMBER + 8)
+EXCHANGE, HOLDER, TAKEN, OVER, GROUP_CLOCK, EXCHANGES, ROOT_SENT, ROOT_RECEIVED, AVERAGED, MEAN_STEPS = range(SLOT_MEMBER, SLOT_MEMBER + 10)
 """A group's words, in its slot: the exchange under way; its supernode's slot plus one; how often the role was taken; whether there is
-nothing left to do; the clock of the group's p; the exchanges done; the bytes that it sent to the root and got from it."""
+nothing left to do; the clock of the group's p; the exchanges done; the bytes that it sent to the root and got from it; how
+often its members' states were averaged, which also tells on which side the newest mean is; the steps that this mean has taken."""
 
 REFUSED = -1.0
 _ROLE_LOCK = 1 << 42
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Share:
     """What one member does in one exchange: rows `start` to `stop` of a lease."""
 
@@ -122,6 +124,18 @@ class GroupServer(SharedMemoryServer):
         """Where the members of this worker's group compute. Shape (num_parameters,)."""
         assert self.pulled is not None, "only members have a group's p"
         return self.pulled
+
+    def own_states(self, slot: int) -> list[Tensor]:
+        """The states of a member's own optimizer, where it shows them. Shape (num_parameters,) each."""
+        layout = self.layout
+        offsets = [layout.own_state_offset(slot, index) for index in range(layout.num_own_states)]
+        return [vector(self.memory, offset, layout.num_parameters) for offset in offsets]
+
+    def mean_states(self, side: int) -> list[Tensor]:
+        """The means of those states over this worker's group, on one of the two sides. Shape (num_parameters,) each."""
+        layout = self.layout
+        offsets = [layout.mean_state_offset(self.group, side, index) for index in range(layout.num_own_states)]
+        return [vector(self.memory, offset, layout.num_parameters) for offset in offsets]
 
     def holder(self, group: int) -> int:
         """The slot of a group's supernode, or of its last one; -1 before it had any."""
@@ -197,7 +211,7 @@ class GroupServer(SharedMemoryServer):
         """Go back. Nobody is there, nobody has a role, and no exchange is under way."""
         super().restore(snapshot)
         for at in self._group_slots:
-            for word in (HOLDER, TAKEN, OVER, EXCHANGES, ROOT_SENT, ROOT_RECEIVED):
+            for word in (HOLDER, TAKEN, OVER, EXCHANGES, ROOT_SENT, ROOT_RECEIVED, AVERAGED, MEAN_STEPS):
                 self.words[at + word] = 0
         for slot in self._groups:
             for word in (PRESENT, SHARE_EXCHANGE, TURNS, ROWS_DONE):

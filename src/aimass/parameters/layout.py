@@ -8,6 +8,8 @@ undo    float32 (num_slots, 1 + num_states, chunk): the chunk of p and states th
 buffers float32 (num_slots, num_buffers): running statistics of each worker's module
 notes   bytes (num_slots, note_bytes): what each worker tells the others of itself
 groups  float32 (num_groups, num_parameters): the parameters at which the workers of each group compute
+own     float32 (num_workers, num_own_states, num_parameters), then (num_groups, 2, num_own_states, num_parameters): the states of workers'
+        own optimizers, and their mean in each group, before the last exchange and after it
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ class Layout:
         keeps_pulled: whether the parameters that a worker pulled lie in the block too.
         num_tasks: the leases of an epoch, where it is noted who takes them.
         num_groups: how many groups the workers form. Each has a slot of its own, behind those of the workers.
+        num_own_states: how many states of an optimizer of its own each worker of a group shows to the others.
     """
 
     num_parameters: int
@@ -106,6 +109,7 @@ class Layout:
     keeps_pulled: bool = False
     num_tasks: int = 0
     num_groups: int = 0
+    num_own_states: int = 0
 
     @property
     def num_workers(self) -> int:
@@ -232,10 +236,18 @@ class Layout:
         """The byte at which a group's parameters start."""
         return self.note_offset(self.num_slots) + group * self._vector_bytes
 
+    def own_state_offset(self, worker: int, index: int) -> int:
+        """The byte at which a state of a worker's own optimizer starts."""
+        return self.group_offset(self.num_groups) + (worker * self.num_own_states + index) * self._vector_bytes
+
+    def mean_state_offset(self, group: int, side: int, index: int) -> int:
+        """The byte at which the mean of a state over a group's workers starts, on one of its two sides."""
+        return self.own_state_offset(self.num_workers + 2 * group + side, index)
+
     @property
     def size_bytes(self) -> int:
         """The whole block."""
-        return max(self.group_offset(self.num_groups), _ALIGNMENT)
+        return max(self.mean_state_offset(self.num_groups, 0, 0), _ALIGNMENT)
 
 
 def _aligned(size_bytes: int) -> int:

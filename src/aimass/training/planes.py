@@ -152,6 +152,7 @@ def layout_options(config: TrainConfig, update: Update, num_parameters: int) -> 
     if plane_of(config).in_groups:
         num_groups = config.strategy.num_groups(config.workers)
         options |= {"num_groups": num_groups, "num_slots": config.workers + num_groups}
+        options["num_own_states"] = len(build_update(config.optimizer).states) if config.strategy.sends_deltas else 0
     return options
 
 

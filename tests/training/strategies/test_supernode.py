@@ -2,12 +2,17 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
+from training import gathering
 from training.plain import assert_same, train_plainly
 
 import aimass
 from aimass.core.errors import UsageError
+from aimass.training.opening import open_learner, plan_leases
 from aimass.training.strategy import STRATEGIES, parse_strategy
 from aimass.training.train import settle
+from aimass.training.workers import worker as worker_module
+from aimass.training.workers.shaping import shaped
 
 SMALL = {"model": {"name": "mlp", "hidden": [16]}, "batch_size": 16, "seed": 4, "epochs": 3}
 
@@ -32,6 +37,50 @@ def test_one_group_equals_plain_torch_on_the_batches_put_together(wine):
     run = aimass.train(wine, **settings, strategy={"name": "超级节点", "groups": 1, "sync_every": 2}).wait()
     plain = {**settings, "strategy": {"name": "parameter_server", "sync_every": 2}}
     assert_same(run.model, train_plainly(wine, plain, lambda p: torch.optim.Adam(p, lr=0.01), leases_at_once=3))
+
+
+def test_parameters_and_states_are_averaged_by_rows_and_given_back(wine, monkeypatch):
+    """Against a plain loop in which two take steps with momentum from the same p and the same velocity, and meet again."""
+    monkeypatch.setattr(worker_module, "main", gathering.main)
+    settings = {**SMALL, "workers": 2, "optimizer": {"name": "momentum", "lr": 0.05}}
+    settings["strategy"] = {"name": "supernode", "push": "delta", "sync_every": 2, "balance": False}
+    run = aimass.train(wine, **settings).wait()
+
+    config, _ = settle(settings)
+    module = open_learner(config, wine, aimass.models.tasks.build_task("multiclass"), None).module
+    plan, parameters = plan_leases(config, len(wine.train)), list(module.parameters())
+    p = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+    velocity = torch.zeros_like(p)
+    numbers, targets = torch.from_numpy(wine.train.encoded.numbers), torch.from_numpy(wine.train.encoded.targets)
+    for lease in range(plan.num_leases):
+        batches, found = torch.from_numpy(plan.rows(lease)).split(16), []
+        half = int(len(batches) / 2 + 0.5)
+        for own in (batches[:half], batches[half:]):
+            w, v = p.clone(), velocity.clone()
+            for rows in own:
+                torch.nn.utils.vector_to_parameters(w, parameters)
+                gradient = torch.autograd.grad(F.cross_entropy(module(numbers[rows]), targets[rows]), parameters)
+                v = 0.9 * v + torch.cat([g.reshape(-1) for g in gradient])
+                w = w - 0.05 * v
+            found.append((sum(map(len, own)), w, v))
+        total = sum(weight for weight, _, _ in found)
+        p = sum(weight * w for weight, w, _ in found) / total
+        velocity = sum(weight * v for weight, _, v in found) / total
+    torch.nn.utils.vector_to_parameters(p, parameters)
+    assert_same(run.model, dict(module.named_parameters()))
+
+
+class Normed(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(torch.nn.Linear(13, 16), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 3))
+
+
+def test_running_statistics_and_states_come_through_in_groups_that_keep_to_themselves(wine):
+    strategy = {"name": "supernode", "groups": 2, "push": "delta", "sync_every": 4}
+    run = aimass.train(wine, model=Normed(), strategy=strategy, workers=4, epochs=12, batch_size=8, lr=0.01).wait()
+    assert run.history()[-1]["train_loss"] < run.history()[0]["train_loss"] / 2
+    assert run.model.evaluate(wine.test)["accuracy"] > 0.75
+    assert run.model.module[1].running_mean.abs().sum() > 0
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +112,15 @@ def test_the_table_of_each_group_is_told_at_each_epoch(four):
     for group in told[-1]["groups"]:
         assert group["supernode"] in [member["worker"] for member in group["members"]]
         assert all(member["pid"] > 0 and member["turns"] > 0 for member in group["members"])
+
+
+def test_a_slow_member_gets_less_to_do(wine):
+    with shaped(slow={1: 30.0}):
+        run = aimass.train(wine, **{**SMALL, "epochs": 6}, workers=2, strategy="supernode")
+    run.wait()
+    fast, slow = run.metrics()["groups"][0]["members"]
+    assert 0 < slow["rows"] < fast["rows"]
+    assert fast["rows"] + slow["rows"] == 6 * len(wine.train)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ from aimass.parameters.groups import (
 from aimass.parameters.layout import SLOT_PULLED, SLOT_REFUSED
 from aimass.parameters.shared_memory import is_finite
 from aimass.training.groups.cuts import cut, smooth
+from aimass.training.groups.states import States
 from aimass.training.health.operations import LEASING, PULLING, PUSHING, WAITING
 from aimass.training.leases.groups import GroupTable
 from aimass.training.leases.patience import Patience
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aimass.data.batch import Batch
+    from aimass.optim.local import LocalOptimizer
     from aimass.training.leases.table import Lease
     from aimass.training.workers.worker import Worker
 
@@ -73,17 +75,19 @@ class Group:
         worker: who it is.
         num_batches: of one exchange.
         balances: whether shares follow the speed that was measured of each member.
+        optimizer: with which this worker moves a p of its own, if it does; shares are then of whole batches.
 
     Attributes:
         leads: whether this worker is the supernode.
     """
 
-    def __init__(self, worker: Worker, num_batches: int, *, balances: bool) -> None:
+    def __init__(self, worker: Worker, num_batches: int, *, balances: bool, optimizer: LocalOptimizer | None = None) -> None:
         assert isinstance(worker.server, GroupServer)
         assert isinstance(worker.leases, GroupTable)
         self._worker, self._server, self._leases = worker, worker.server, worker.leases
         self._root = worker.server.of_group()
         self._num_batches, self._balances = num_batches, balances
+        self._states, self._moves_p = States(worker, optimizer), optimizer is not None
         self._words, self._reals, layout = self._server.words, self._server.reals, self._server.layout
         self._slot = layout.group_slot(self._server.group)
         self._members = {slot: layout.slot(slot) for slot in layout.members(self._server.group)}
@@ -124,13 +128,16 @@ class Group:
                 return
 
     def batches(self, share: Share) -> Iterator[Batch]:
-        """A share's rows, at most a batch of them at a time."""
+        """A share's rows: batch by batch where steps are taken on them, else up to two batches at a time, since a fast member's share is
+        a little more than one."""
         worker, size = self._worker, self._leases.plan.batch_size
+        if not self._moves_p:
+            size = -(-share.num_rows // -(-share.num_rows // (2 * size)))
         everything = worker.take(self._leases.plan.rows(share.lease)[share.start : share.stop])
         first, self._weight = self._leases.plan.first_batch(share.lease), 0.0
         for start in range(0, share.num_rows, size):
             batch = slice_batch(everything, start, min(start + size, share.num_rows))
-            worker.begin(batch, first + (share.start + start) // size)
+            worker.begin(batch, first + (share.start + start) // self._leases.plan.batch_size)
             self._weight += worker.weight
             yield batch
             self._leases.expect(worker.slot)
@@ -156,9 +163,14 @@ class Group:
         words[at + SLOT_PULLED] = words[self._at + GROUP_CLOCK]
         words[at + TURNS] += 1
         if not self.leads:
-            self._worker.moved(sent=self._worker.vector_bytes, received=self._worker.vector_bytes)
-        self._worker.publish_buffers()
+            self._worker.moved(sent=self._member_bytes, received=self._member_bytes)
+        self._states.show()
         words[at + HANDED_IN] = share.exchange
+
+    @property
+    def _member_bytes(self) -> int:
+        """What a member and its supernode send one another for a share, each way: a change or p, and states."""
+        return self._worker.vector_bytes + self._states.size_bytes
 
     def _begin(self, share: Share) -> None:
         self._began_ns = time.monotonic_ns()
@@ -166,6 +178,9 @@ class Group:
         if worker.binds and worker.learner.gradient_vector is not gradient:  # from here on nobody reads what a dead one left in the slot
             worker.learner.bind(worker.learner.parameters, gradient, copy_module=False)
         worker.does(PULLING)
+        if self._moves_p:
+            worker.learner.parameters.copy_(self._server.group_p)
+        self._states.begin()
 
     def _wait_for_share(self) -> Share | None:
         """The next share of this worker; None where it has become the supernode, or where there is nothing left to do."""
@@ -186,8 +201,8 @@ class Group:
         """This worker's share of an exchange. None while another is being written; an empty one where it has none."""
         words, at = self._words, self._own
         if words[at + SHARE_EXCHANGE] != exchange:
-            return Share(exchange=exchange, lease=0, start=0, stop=0) if words[self._at + EXCHANGE] == exchange else None
-        share = Share(exchange=exchange, lease=words[at + SHARE_LEASE], start=words[at + SHARE_START], stop=words[at + SHARE_STOP])
+            return Share(exchange, 0, 0, 0) if words[self._at + EXCHANGE] == exchange else None
+        share = Share(exchange, words[at + SHARE_LEASE], words[at + SHARE_START], words[at + SHARE_STOP])
         return share if words[at + SHARE_EXCHANGE] == exchange else None
 
     # ---------------------------------------------------------------------------------------------------- the supernode
@@ -222,13 +237,15 @@ class Group:
         words, plan = self._words, self._leases.plan
         stop = min(self._done + self._num_batches, lease.num_batches)
         first_row = self._done * plan.batch_size
-        num_rows = min(stop * plan.batch_size, len(plan.rows(lease.number))) - first_row
+        end = min(stop * plan.batch_size, len(plan.rows(lease.number)))
+        unit = plan.batch_size if self._moves_p else 1
         there = {slot: words[at + PRESENT] for slot, at in self._members.items() if words[at + PRESENT]}
         speeds = [self._reals[self._members[slot] + SPEED] if self._balances else 1.0 for slot in there]
         exchange = words[self._at + EXCHANGE] + 1
-        self._pids, own = {}, Share(exchange=exchange, lease=lease.number, start=0, stop=0)
-        for (slot, pid), (low, high) in zip(there.items(), cut(num_rows, speeds), strict=True):
-            share = Share(exchange=exchange, lease=lease.number, start=first_row + low, stop=first_row + high)
+        self._pids, own = {}, Share(exchange, lease.number, 0, 0)
+        cuts = cut(-(-(end - first_row) // unit), speeds)
+        for (slot, pid), (low, high) in zip(there.items(), cuts, strict=True):
+            share = Share(exchange, lease.number, min(first_row + low * unit, end), min(first_row + high * unit, end))
             self._give(slot, share)
             if slot == self._worker.slot:
                 own = share
@@ -258,6 +275,7 @@ class Group:
             Σ wᵢ; below 0 where no vector was finite.
         """
         combined, missing = self._root.gradient.zero_(), []
+        self._states.clear()
         weights = [self._add(self._worker.slot, own.num_rows, combined)] if own.num_rows else []
         for slot in self._pids:
             at = self._members[slot]
@@ -265,7 +283,7 @@ class Group:
             if self._is_handed_in(slot, own.exchange):
                 weights.append(self._add(slot, stop - start, combined))
             else:
-                missing.append(Share(exchange=own.exchange, lease=own.lease, start=start, stop=stop))
+                missing.append(Share(own.exchange, own.lease, start, stop))
         for share in missing:
             self._begin(share)
             self.hand_in(share, *find(self.batches(share)))
@@ -285,13 +303,15 @@ class Group:
         worker, words, ticket = self._worker, self._words, self._ticket
         assert ticket is not None, "an exchange was begun"
         worker.does(PUSHING)
-        others = len(self._pids) * worker.vector_bytes
+        others = len(self._pids) * self._member_bytes
         worker.moved(sent=worker.vector_bytes, received=others)
         words[self._at + ROOT_SENT] += worker.vector_bytes
         if weight == REFUSED:
             self._root.skip(ticket)
         elif self._root.push(self._root.gradient, self._clock, ticket) is Pushed.LEASE_LOST:
             self._lease = None
+        else:
+            self._states.settle()
         self._done = ticket.committed
         words[self._at + EXCHANGES] += 1
         self._fetch()
@@ -324,6 +344,7 @@ class Group:
         weight, loss = reals[at + SHARE_WEIGHT], reals[at + SHARE_LOSS]
         if weight >= 0:
             combined.add_(self._server.gradients[slot], alpha=weight)
+            self._states.add(slot, weight)
         if took_ns := words[at + SHARE_NS]:
             reals[at + SPEED] = smooth(reals[at + SPEED], num_rows * 1e9 / took_ns)
         words[at + STEPS] += -(-num_rows // self._leases.plan.batch_size)

@@ -23,6 +23,8 @@ class SupernodeConfig(StrategyConfig):
         groups: how many groups the workers form; by default about the square root of their number.
         group_size: how many workers a group has at least, instead of `groups`.
         sync_every: how many batches a group does for each of its workers between two exchanges with the root.
+        push: what a worker hands in: the `gradient`, for the root's optimizer, or the `delta` by which its own optimizer moved p; the
+            states of those optimizers are averaged over the group at each exchange.
         balance: divide a group's work by the speed that was measured of each worker. False divides it evenly.
         atomic: a push whose supernode is killed inside it is finished by another. False is faster, and may leave a torn chunk.
     """
@@ -31,6 +33,7 @@ class SupernodeConfig(StrategyConfig):
     groups: Annotated[int, Field(ge=1, le=128)] | None = None
     group_size: Annotated[int, Field(ge=1, le=256)] | None = None
     sync_every: Annotated[int, Field(ge=1, le=10**6)] = 1
+    push: Literal["gradient", "delta"] = "gradient"
     balance: bool = True
     atomic: bool = True
 
@@ -43,6 +46,11 @@ class SupernodeConfig(StrategyConfig):
     def sync_batches(self) -> int | None:
         """None, since a push holds what several workers did."""
         return None
+
+    @property
+    def sends_deltas(self) -> bool:
+        """Whether `push` is `delta`."""
+        return self.push == "delta"
 
     def num_groups(self, workers: int) -> int:
         """How many groups so many workers form.
@@ -81,11 +89,11 @@ class SupernodeConfig(StrategyConfig):
 class Supernode(Strategy):
     """Workers form groups. In each, one is the supernode: it combines what the others find, and exchanges that with the root.
 
-        g_G = Σ_{i in G} nᵢ gᵢ / Σ_{i in G} nᵢ,    p_{t+1} = step(p_t, g_G)    when group G's combination comes
+        p_{t+1} = step(p_t, Σ_{i in G} nᵢ gᵢ / Σ_{i in G} nᵢ),   or   p_t + Σ_{i in G} nᵢ Δᵢ / Σ_{i in G} nᵢ,   when G's comes
 
-    where gᵢ is the mean gradient of worker i's nᵢ rows at the group's p, which is the root's p of when the group exchanged last. So the
-    root serves groups and not workers, and nᵢ follows the speed of worker i, so that all end together. With one group it equals the rounds
-    of `parameter_server`.
+    where gᵢ is the mean gradient of worker i's nᵢ rows at the group's p, which is the root's p of when the group exchanged last, and Δᵢ by
+    how much its own optimizer moved that p on them. So the root serves groups and not workers, and nᵢ follows the speed of worker i, so
+    that all end together. With one group it equals the rounds of `parameter_server`.
 
     Source: Li et al., Scaling distributed machine learning with the parameter server, OSDI 2014 (the root); Lian et al., Asynchronous
     decentralized parallel stochastic gradient descent, ICML 2018, and Lin et al., Don't use large mini-batches, use local SGD, ICLR 2020
@@ -98,20 +106,22 @@ class Supernode(Strategy):
 
     def work(self, worker: Worker) -> None:
         from aimass.training.groups.group import Group
-        from aimass.training.workers.steps import MeanGradient
+        from aimass.training.workers.steps import MeanGradient, OwnSteps
 
         config = self.config
         assert isinstance(config, SupernodeConfig)
-        worker.clips_batches = False  # the combination is clipped, as one process would
-        find = MeanGradient(worker)
+        worker.clips_batches = config.sends_deltas  # of gradients the combination is clipped, as one process would
+        find = OwnSteps(worker) if config.sends_deltas else MeanGradient(worker)
         num_batches = config.exchange_batches(worker.server.layout.num_workers)
-        with Group(worker, num_batches, balances=config.balance) as group:
+        optimizer = find.optimizer if isinstance(find, OwnSteps) else None
+        with Group(worker, num_batches, balances=config.balance, optimizer=optimizer) as group:
             for share in group.shares():  # as the supernode cut them; whoever finds the role free takes it, and cuts
                 if share.num_rows:
                     group.hand_in(share, *find(group.batches(share)))
                 if group.leads:
                     weight = group.combine(share, find)
-                    worker.clip(group.combination)
+                    if not config.sends_deltas:
+                        worker.clip(group.combination)
                     group.exchange(weight)
 
 

@@ -24,7 +24,7 @@ class OwnSteps:
     """
 
     def __init__(self, worker: Worker) -> None:
-        self._worker, self._optimizer = worker, worker.own_optimizer()
+        self._worker, self.optimizer = worker, worker.own_optimizer()
         self._start = worker.learner.parameters.clone()
 
     def __call__(self, part: Iterator[Batch]) -> tuple[float, Tensor]:
@@ -38,13 +38,13 @@ class OwnSteps:
         losses = weights = 0.0
         for batch in part:
             loss, gradient = worker.gradient(batch)
-            self._optimizer.step(p, gradient, worker.rate)
+            self.optimizer.step(p, gradient, worker.rate)
             losses, weights = losses + loss * worker.weight, weights + worker.weight
         return losses / (weights or 1.0), worker.server.gradient.copy_(p).sub_(self._start)
 
     def reset(self) -> None:
         """Let the optimizer begin anew, as after a change that was not finite, which its states have met as well."""
-        self._optimizer.reset()
+        self.optimizer.reset()
 
 
 class MeanGradient:

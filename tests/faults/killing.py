@@ -153,7 +153,7 @@ def main(context):
     planes.LeaseTable = KillingTable
     worker.Learner = IntegerLearner
     worker.build_update = lambda config: IntegerUpdate()
-    worker.Add = IntegerAdd
+    planes.Add = IntegerAdd
     worker_main(context)
 
 

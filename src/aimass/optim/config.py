@@ -56,6 +56,9 @@ METHODS = {
 }
 """Every optimizer that is elementwise, by name."""
 
+AUTO = "auto"
+"""The name that leaves the choice to the run, which measures some steps first."""
+
 _NOT_ELEMENTWISE = {
     "adafactor": "it keeps one statistic per row and column of a matrix",
     "muon": "it orthogonalises whole matrices",
@@ -63,6 +66,7 @@ _NOT_ELEMENTWISE = {
     "sparseadam": "it wants sparse gradients",
 }
 
+_UNKNOWN = _method(0.001)
 _OTHER_NAMES = {"ftrlproximal": "ftrl", "dualaveraging": "adagrad_da", "proximalgradientdescent": "proximal_sgd"}
 
 _OWN_SETTINGS = sorted(set().union(*(method.settings for method in METHODS.values())))
@@ -76,8 +80,8 @@ class OptimizerConfig(Config):
     """Which optimizer, and how it is set. What is left out has the method's own default.
 
     Args:
-        name: such as `sgd`, `momentum`, `adam`, `adagrad`, `rmsprop` or `ftrl`; PyTorch's spelling (`"torch.optim.NAdam"`, `"NAdam"`)
-            is understood.
+        name: such as `sgd`, `momentum`, `adam`, `adagrad` or `ftrl`, or `auto`, by what the run measures; PyTorch's spelling
+            (`"torch.optim.NAdam"`, `"NAdam"`) is understood.
         lr: the learning rate; by default the method's own.
         weight_decay: λ ≥ 0.
         decoupled: True shrinks the weights by `1 − lr·λ` before the step (Loshchilov and Hutter), False adds λ·p to the
@@ -150,16 +154,16 @@ class OptimizerConfig(Config):
                 f"the optimizer {name!r} cannot train one flat vector in slices, because {_NOT_ELEMENTWISE[key]}; "
                 f"choose one that works element by element: {', '.join(sorted(METHODS))}"
             )
-        found = {_squash(method): method for method in METHODS} | _OTHER_NAMES
+        found = {_squash(method): method for method in (*METHODS, AUTO)} | _OTHER_NAMES
         if key not in found:
-            raise unknown_name("optimizer", name, METHODS)
+            raise unknown_name("optimizer", name, [*METHODS, AUTO])
         return found[key]
 
     @model_validator(mode="after")
     def _has_only_its_settings(self) -> Self:
         for setting in _OWN_SETTINGS:
             changed = getattr(self, setting) != type(self).model_fields[setting].get_default(call_default_factory=True)
-            if changed and setting not in METHODS[self.name].settings:
+            if changed and setting not in self.method.settings:
                 having = ", ".join(sorted(name for name, method in METHODS.items() if setting in method.settings))
                 raise UsageError(f"{setting} is not a setting of the optimizer {self.name!r}; leave it out, or choose one of {having}")
         if self.nesterov and not self.momentum_value:
@@ -170,7 +174,7 @@ class OptimizerConfig(Config):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        method = METHODS[self.name]
+        method = self.method
         if method.from_sums and (self.weight_decay or self.decoupled or self.decay_bias):
             raise UsageError(f"{self.name} computes p anew from sums of gradients, which weight decay does not reach; set l2 in its place")
         from_zero = not self.initial_accumulator_value and not self.beta
@@ -190,24 +194,29 @@ class OptimizerConfig(Config):
         return next((rate for pattern, rate in self.rates.items() if fits(parameter, pattern)), 1.0)
 
     @property
+    def method(self) -> Method:
+        """What is known of it. Of `auto` nothing, until the run has chosen."""
+        return _UNKNOWN if self.name == AUTO else METHODS[self.name]
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate before its schedule: `lr`, or the method's default."""
-        return METHODS[self.name].lr if self.lr is None else self.lr
+        return self.method.lr if self.lr is None else self.lr
 
     @property
     def momentum_value(self) -> float:
         """The momentum: as set, or the method's default."""
-        return METHODS[self.name].momentum if self.momentum is None else self.momentum
+        return self.method.momentum if self.momentum is None else self.momentum
 
     @property
     def eps_value(self) -> float:
         """The eps: as set, or the method's default."""
-        return METHODS[self.name].eps if self.eps is None else self.eps
+        return self.method.eps if self.eps is None else self.eps
 
     @property
     def initial_accumulator_value(self) -> float:
         """What sums of squares start from: as set, or the method's default."""
-        return METHODS[self.name].initial_accumulator if self.initial_accumulator is None else self.initial_accumulator
+        return self.method.initial_accumulator if self.initial_accumulator is None else self.initial_accumulator
 
     @property
     def is_decoupled(self) -> bool:

@@ -15,7 +15,7 @@ from aimass.models.config import CUSTOM, ModelConfig, parse_model
 from aimass.models.transfer.config import AdapterConfig
 from aimass.optim.config import METHODS, ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.health.config import HealthConfig, parse_health
-from aimass.training.strategy import STRATEGIES, StrategyConfig, parse_strategy
+from aimass.training.strategy import AUTO, STRATEGIES, StrategyConfig, parse_strategy
 from aimass.training.workers.elastic import WorkerRange, read_workers
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
@@ -95,7 +95,8 @@ class TrainConfig(Config):
 
     Args:
         model: a family (`"mlp"`, `{"name": "mlp", "hidden": [64]}`), or a `torch.nn.Module`.
-        strategy: a strategy or an alias of one; by default `single` without workers and `async_sgd` with some.
+        strategy: a strategy or an alias of one, or `auto`, by what the run measures; by default `single` without workers and
+            `async_sgd` with some.
         workers: worker processes; 0 trains in this process. A range such as `(1, 4)` or `"1:4"` lets their number change.
         least_workers: the lower end of that range, where `workers` is given as its upper end.
         batch_size: rows per worker per step.
@@ -182,15 +183,8 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _strategy_fits_workers(self) -> TrainConfig:
-        strategy = STRATEGIES.load(self.strategy.name)
-        if strategy.most_workers is not None and self.workers > strategy.most_workers:
-            others = ", ".join(name for name in STRATEGIES.names() if STRATEGIES.load(name).most_workers is None)
-            raise UsageError(f"the strategy {self.strategy.name!r} trains in one process; use workers=0, or one of: {others}")
-        self.strategy.check_workers(self.workers)
-        if self.workers < strategy.needs_workers:
-            raise UsageError(
-                f"the strategy {self.strategy.name!r} needs {strategy.needs_workers} workers or more; give workers={strategy.needs_workers}"
-            )
+        if self.strategy.name != AUTO:
+            _check_number(self.strategy, self.workers)
         if self.least_workers is not None and self.least_workers > self.workers:
             raise UsageError(f"least_workers={self.least_workers} is above workers={self.workers}; a range is written workers=(1, 4)")
         if self.worker_range.is_elastic and not self.strategy.is_elastic:
@@ -206,7 +200,7 @@ class TrainConfig(Config):
                 f"in rounds a lease is what a worker does between two exchanges, which is {exchange:,} batch{'es' * (exchange != 1)}; "
                 f"leave lease.batches out{', or set strategy.sync_every' * hasattr(self.strategy, 'sync_every')}"
             )
-        if METHODS[self.optimizer.name].from_sums and self.strategy.sends_deltas:
+        if self.optimizer.method.from_sums and self.strategy.sends_deltas:
             others = ", ".join(name for name, method in METHODS.items() if not method.from_sums)
             raise UsageError(
                 f"the optimizer {self.optimizer.name!r} computes p from sums of the gradients that it met itself, and where workers step "
@@ -217,6 +211,19 @@ class TrainConfig(Config):
         if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:
             raise UsageError("the cosine schedule needs to know where training ends; give epochs or max_steps beside the budget")
         return self
+
+
+def _check_number(config: StrategyConfig, workers: int) -> None:
+    """Refuse more workers than a strategy takes, and fewer than it needs."""
+    strategy = STRATEGIES.load(config.name)
+    if strategy.most_workers is not None and workers > strategy.most_workers:
+        others = ", ".join(name for name in STRATEGIES.names() if STRATEGIES.load(name).most_workers is None)
+        raise UsageError(f"the strategy {config.name!r} trains in one process; use workers=0, or one of: {others}")
+    config.check_workers(workers)
+    if workers < strategy.needs_workers:
+        raise UsageError(
+            f"the strategy {config.name!r} needs {strategy.needs_workers} workers or more; give workers={strategy.needs_workers}"
+        )
 
 
 def _elastic_strategies() -> list[str]:

@@ -53,6 +53,42 @@ class PrecisionChosen(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerChosen(Event):
+    """`optimizer="auto"` was decided, for this reason, by these figures of a few steps: seconds a step; bytes a second of memory; the time
+    of Adam's update over a step's; the share of zeros in a gradient; the largest eigenvalue of the Hessian, None where there is none."""
+
+    kind = "optimizer_chosen"
+    optimizer: str
+    lr: float
+    reason: str
+    step_s: float
+    parameters: int
+    bandwidth_bytes_s: float
+    update_share: float
+    sparsity: float
+    curvature: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyChosen(Event):
+    """`strategy="auto"` was decided, for this reason. With two workers and more by these figures of a few steps: the slowest worker's speed
+    over the fastest's; seconds a step; bytes a second of memory; the time of an exchange over a step's; the share of zeros in a
+    gradient."""
+
+    kind = "strategy_chosen"
+    strategy: str
+    settings: dict[str, Any]
+    reason: str
+    workers: int
+    evenness: float | None = None
+    step_s: float | None = None
+    parameters: int | None = None
+    bandwidth_bytes_s: float | None = None
+    exchange_share: float | None = None
+    sparsity: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerStarted(Event):
     """A worker process runs; `replaces_dead` says that another had its place before."""
 
@@ -180,14 +216,6 @@ class TasksDone(Event):
     counts: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, list[int]] = field(default_factory=dict)
     taken_again: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlocksOwned(Event):
-    """Who owns which parameters: of each part of a tensor its `name`, its `start` inside the tensor, its `size`, and the `owner`."""
-
-    kind = "blocks_owned"
-    blocks: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

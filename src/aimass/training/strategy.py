@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aimass.core.config import Config
 from aimass.core.errors import UsageError
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from aimass.training.workers.worker import Worker
 
 STRATEGIES = Kind(name="strategy", package="aimass.training.strategies", group="aimass.strategies")
+
+
+AUTO = "auto"
+"""The name that leaves the choice to the run."""
 
 
 class StrategyConfig(Config):
@@ -79,6 +83,12 @@ class StrategyConfig(Config):
         """
 
 
+class AutoConfig(StrategyConfig):
+    """Leaves the strategy to the run, which measures some steps before it starts a worker."""
+
+    name: Literal["auto"] = "auto"
+
+
 class Strategy(ABC):
     """One strategy. Starting, leases, evaluation, checkpoints and recovery belong to the trainer.
 
@@ -111,6 +121,8 @@ def parse_strategy(value: Any) -> StrategyConfig:
     if isinstance(value, StrategyConfig):
         return value
     fields = dict(value) if isinstance(value, Mapping) else {"name": value}
+    if str(fields.get("name", "")).strip().lower() == AUTO:
+        return AutoConfig.parse({**fields, "name": AUTO}, "strategy.")
     fields["name"] = STRATEGIES.canonical(str(fields.get("name", "")))
     strategy: type[Strategy] = STRATEGIES.load(fields["name"])
     for name in fields:

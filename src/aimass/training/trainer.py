@@ -21,7 +21,7 @@ from aimass.models.tasks import task_of
 from aimass.parameters.layout import STOP
 from aimass.training import opening
 from aimass.training.checkpoints.saving import Saver
-from aimass.training.choosing.optimizer import OptimizerChoice
+from aimass.training.choosing.choices import Choices
 from aimass.training.curve import Curve, validate
 from aimass.training.events import WorkerStates
 from aimass.training.health.fit import loss_of_guessing
@@ -117,8 +117,8 @@ class Trainer:
         self.saver = Saver(config, self.folder / "checkpoints", self.learner, self.tell)
         checkpoint = self.saver.read_newest() if self._resume else None
         state = checkpoint.state if checkpoint else {}
-        self._optimizer = OptimizerChoice.of(config, self.learner.manifest, checkpoint)
-        config = self.config = self._optimizer.settled(config)
+        self._choices = Choices.of(config, self.learner, self.data, checkpoint)
+        config = self.config = self._choices.settled(config)
         self.plan = opening.plan_leases(config, len(self.data.train), state.get("batches_per_lease"))
         if checkpoint is not None:
             opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).closes_leases)
@@ -153,10 +153,8 @@ class Trainer:
         self.tell(opening.describe_start(self.config, self.data, self.learner, self.plan, resumed_at))
         if config.transfers:
             self.tell(started)
-        if chosen is not None:
-            self.tell(chosen)
-        if (owned := opening.describe_owners(self.learner, self.server)) is not None:
-            self.tell(owned)
+        for event in (*self._choices.events, *([chosen] if chosen else [])):
+            self.tell(event)
 
     def begin_counting(self, state: Mapping[str, Any]) -> None:
         """Take the leases and the counters as they are for where training begins, or begins again.
@@ -307,7 +305,7 @@ class Trainer:
             "counters": self.counters.state(),
             "curve": self.curve.state(),
             "chosen_precision": self._chosen_precision,
-            "optimizer": self._optimizer.state(),
+            **self._choices.state(),
             "health": self.health.state(),
         }
 

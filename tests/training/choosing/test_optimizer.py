@@ -74,3 +74,95 @@ def test_p_from_sums_is_refused_where_workers_step_on_their_own(tmp_path):
     ):
         aimass.train("iris", optimizer="ftrl", workers=2, strategy={"name": "parameter_server", "push": "delta"}, home=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------------------------------------------ auto
+
+
+def chosen_of(run, kind="optimizer_chosen"):
+    return [envelope.data for envelope in run.events() if envelope.type == kind]
+
+
+@pytest.fixture(scope="module")
+def shops():
+    """Two columns of many categories, of which a batch meets few."""
+    return aimass.data.load([{"shop": f"s{n % 500}", "item": f"i{n * 7 % 400}", "sold": str(n % 5 < 2)} for n in range(1000)], "sold")
+
+
+def test_one_layer_gets_momentum_at_the_rate_of_its_curvature(wine):
+    run = aimass.train(wine, model="linear", optimizer="auto", epochs=5).wait()
+    (found,) = chosen_of(run)
+    assert (found["optimizer"], found["sparsity"]) == ("momentum", 0.0)
+    assert found["lr"] == pytest.approx(0.1 / found["curvature"])
+    assert f"curvature {found['curvature']:.3g} allows a rate of {found['lr']:.3g}" in found["reason"]
+    by_default = aimass.train(wine, model="linear", epochs=5).wait()
+    assert run.history()[-1]["train_loss"] < by_default.history()[-1]["train_loss"] / 2
+    assert run.config.optimizer.name == "auto"
+
+
+def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian(wine):
+    from aimass.models.tasks import task_of
+    from aimass.training.choosing.measuring import measure
+    from aimass.training.opening import open_learner
+    from aimass.training.train import settle
+
+    learner = open_learner(settle({"model": "linear"})[0], wine, task_of(wine.encoder), None)
+    before = learner.parameters.clone()
+    found = measure(learner, wine, len(wine.train), 0)
+    assert torch.equal(learner.parameters, before)
+    numbers = torch.from_numpy(wine.train.encoded.numbers)
+    inputs = torch.cat([numbers, torch.ones(len(numbers), 1)], dim=1)
+    guess = torch.full((3,), 1 / 3)  # all parameters are 0, so every class is as likely
+    hessian = torch.kron(torch.diag(guess) - torch.outer(guess, guess), inputs.T @ inputs / len(inputs))
+    assert found.curvature == pytest.approx(torch.linalg.eigvalsh(hessian)[-1].item(), rel=0.02)
+    assert found.parameters == hessian.shape[0]
+
+
+def test_several_layers_get_adam_to_the_bit(wine):
+    model = {"name": "mlp", "hidden": [32], "dropout": 0.3}
+    run = aimass.train(wine, model=model, optimizer={"name": "auto", "lr": 0.003, "weight_decay": 0.01}, epochs=2).wait()
+    (found,) = chosen_of(run)
+    assert (found["optimizer"], found["lr"]) == ("adam", 0.003)
+    same = aimass.train(wine, model=model, optimizer={"name": "adam", "lr": 0.003, "weight_decay": 0.01}, epochs=2).wait()
+    assert torch.equal(vector_of(run), vector_of(same))
+
+
+@pytest.mark.parametrize(
+    ("model", "others", "expected"),
+    [("linear", {}, "ftrl"), ("linear", {"weight_decay": 0.01}, "adagrad"), ({"name": "mlp", "hidden": [4]}, {}, "adagrad")],
+)
+def test_sparse_gradients_get_rates_by_element(model, others, expected, shops):
+    run = aimass.train(shops, model=model, optimizer={"name": "auto", **others}, epochs=1).wait()
+    (found,) = chosen_of(run)
+    assert found["optimizer"] == expected
+    assert found["sparsity"] > 0.8
+    assert found["reason"].startswith(f"{found['sparsity']:.0%} of a gradient is 0")
+
+
+def test_an_update_that_takes_long_gets_fewer_bytes(wine, monkeypatch):
+    from aimass.training.choosing import optimizer
+
+    monkeypatch.setattr(optimizer, "LONG_UPDATE", 0.02)  # a network of this size is over it on any machine, however busy
+    run = aimass.train(wine, model={"name": "mlp", "hidden": [512, 512]}, batch_size=1, optimizer="auto", max_steps=20).wait()
+    (found,) = chosen_of(run)
+    assert found["optimizer"] == "momentum"
+    assert found["update_share"] >= 0.02
+    assert "Adam's update would take" in found["reason"]
+
+
+def test_what_was_chosen_is_kept_and_given_up_for_another(wine):
+    first = aimass.train(wine, model="linear", optimizer="auto", max_steps=9).wait()
+    (found,) = chosen_of(first)
+    longer = first.resume(max_steps=20).wait()
+    assert chosen_of(longer) == [found]
+    whole = aimass.train(wine, model="linear", optimizer="auto", max_steps=20).wait()
+    assert torch.equal(vector_of(longer), vector_of(whole))
+    other = longer.resume(max_steps=25, optimizer="sgd").wait()
+    assert chosen_of(other) == [found]
+    again = other.resume(max_steps=30, optimizer="auto").wait()
+    assert len(chosen_of(again)) == 2
+
+
+def test_settings_of_one_method_cannot_stand_beside_auto():
+    with pytest.raises(UsageError, match="momentum is not a setting of the optimizer 'auto'"):
+        aimass.train("iris", optimizer={"name": "auto", "momentum": 0.9})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aimass.models.config import CUSTOM
 from aimass.models.family import FAMILIES
-from aimass.training.strategy import STRATEGIES
+from aimass.training.strategy import AUTO, STRATEGIES
 
 if TYPE_CHECKING:
     from aimass.training.config import TrainConfig
@@ -20,7 +20,7 @@ def modules_for(config: TrainConfig) -> list[str]:
     >>> found[0], "aimass.models.families.mlp" in found
     ('aimass.training.workers.worker', True)
     """
-    strategies = {*STRATEGIES.own_names(), config.strategy.name}
+    strategies = {*STRATEGIES.own_names(), config.strategy.name} - {AUTO}
     families = {*FAMILIES.own_names(), config.model.name} - {CUSTOM}
     late = [module for name in strategies for module in STRATEGIES.load(name).worker_modules]
     return ["aimass.training.workers.worker", *sorted({*map(STRATEGIES.module, strategies), *map(FAMILIES.module, families), *late})]

@@ -11,6 +11,7 @@ import time
 import torch
 
 from aimass.optim.update import Update
+from aimass.parameters.blocks import BlockServer
 from aimass.parameters.handing import HandingServer
 from aimass.parameters.layout import SLOT_FREE, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
@@ -118,6 +119,10 @@ class KillingHandingServer(Killing, HandingServer):
     """Applies what others handed over too."""
 
 
+class KillingBlockServer(Killing, BlockServer):
+    """Owns a block."""
+
+
 def send_later(number, delay_s):
     """A signal to this process, by another that outlives it."""
     pid = os.getpid()
@@ -144,12 +149,25 @@ class IntegerLearner(worker.Learner):
 
 def main(context):
     """The worker's entry, run in the forked process."""
-    planes.SharedMemoryServer, planes.HandingServer = KillingServer, KillingHandingServer
+    planes.SharedMemoryServer, planes.HandingServer, planes.BlockServer = KillingServer, KillingHandingServer, KillingBlockServer
     planes.LeaseTable = KillingTable
     worker.Learner = IntegerLearner
     worker.build_update = lambda config: IntegerUpdate()
-    worker.Add = IntegerAdd
+    planes.Add = IntegerAdd
     worker_main(context)
+
+
+class OnesLearner(worker.Learner):
+    def gradient(self, batch):
+        return 1.0, self.gradient_vector.fill_(1.0)
+
+
+def die_in_blocks(context):
+    """An entry whose worker finds ones, so that each block is as large as the number of pushes that it met."""
+    global IntegerLearner
+    IntegerLearner = OnesLearner
+    Killing.points = tuple(point for point in POINTS if not point.endswith(("shard", "shards")))  # who owns one shard comes by one of them
+    main(context)
 
 
 def die_in_tasks(context):

@@ -98,6 +98,24 @@ def test_every_batch_counts_once_however_workers_die(wait, share, data, integer_
 
 
 @pytest.mark.soak
+def test_every_batch_moves_one_block_once_however_their_owners_die(data, integer_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_module, "main", killing.die_in_blocks)
+    num_kills = NUM_KILLS // 2 if NUM_KILLS < 200 else NUM_KILLS
+    run = Watched(data, tmp_path, monkeypatch, num_kills, epochs=2 * num_kills, strategy="block_async_sgd")
+    print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
+    assert run.kills >= num_kills
+    assert sum(run.clocks) == run.trainer.plan.total_batches
+    cuts = run.trainer.server.layout.cuts
+    expected = torch.cat(
+        [torch.full((stop - start,), float(clock)) for start, stop, clock in zip(cuts, cuts[1:], run.clocks, strict=False)]
+    )
+    assert torch.equal(run.grown[0], expected)
+    assert torch.equal(run.grown[1], expected)
+    assert torch.equal(run.grown[2], 2 * expected)
+    assert not any(run.owners)
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize(("combine", "share"), [("sum", 1.0), ("mean", 1 / NUM_WORKERS)])
 def test_every_task_counts_once_however_workers_die(combine, share, data, integer_run, tmp_path, monkeypatch):
     """A task of two batches is one push, whose change is what its own steps at a rate of 1 came to."""

@@ -152,6 +152,17 @@ class Learner:
 
     # ------------------------------------------------------------------------------------------------------ learning
 
+    def learn_only(self, part: slice) -> None:
+        """Compute gradients only of the tensors that lie in a part of p, if only partly, from now on. g is 0 for the others.
+
+        Args:
+            part: where in p, with a start and a stop.
+        """
+        tensors = dict(self.module.named_parameters(remove_duplicate=False))
+        for entry in self.manifest.entries:
+            for name in self.manifest.names_of(entry):
+                tensors[name].requires_grad_(entry.offset < part.stop and entry.offset + entry.size > part.start)
+
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """The loss of a batch at p, and the gradient of the loss.
 
@@ -177,7 +188,8 @@ class Learner:
             self.gradient_vector.zero_()
         else:
             copies.zero_gradient()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # none of the tensors to learn may have a part in it
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.item() if copies is None else copies.collect(loss), self.gradient_vector
 
     def _forward(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -88,6 +88,7 @@ class Layout:
         note_bytes: what a worker may tell the others of itself.
         num_servers: cut p into so many shards of about the same size, whatever `shard_size`; 0 goes by `shard_size`.
         keeps_pulled: whether the parameters that a worker pulled lie in the block too.
+        cuts: where each shard starts and the last one stops, whatever `shard_size`; empty goes by that.
         num_tasks: the leases of an epoch, where it is noted who takes them.
         num_groups: how many groups the workers form. Each has a slot of its own, behind those of the workers.
         num_own_states: how many states of an optimizer of its own each worker of a group shows to the others.
@@ -107,6 +108,7 @@ class Layout:
     note_bytes: int = 0
     num_servers: int = 0
     keeps_pulled: bool = False
+    cuts: tuple[int, ...] = ()
     num_tasks: int = 0
     num_groups: int = 0
     num_own_states: int = 0
@@ -136,6 +138,8 @@ class Layout:
     @property
     def num_shards(self) -> int:
         """How many shards p is cut into: at least one."""
+        if self.cuts:
+            return len(self.cuts) - 1
         return self.num_servers or max(1, -(-self.num_parameters // self.shard_size))
 
     def shard(self, index: int) -> tuple[int, int]:
@@ -145,6 +149,8 @@ class Layout:
         >>> [layout.shard(index) for index in range(3)]
         [(0, 32), (32, 64), (64, 100)]
         """
+        if self.cuts:
+            return self.cuts[index], self.cuts[index + 1]
         if self.num_servers:
             return self._cut(index), self._cut(index + 1)
         start = index * self.shard_size

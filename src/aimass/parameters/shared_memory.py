@@ -375,13 +375,17 @@ class SharedMemoryServer(ParameterServer):
                 if tend is not None:
                     tend()
                 time.sleep(0.0002)
-            yield Snapshot(
-                parameters=self.p,
-                states=dict(zip(self.layout.states, self.states, strict=True)),
-                clock=self.clock,
-                cells=self._cells(),
-                next_lease=words[NEXT_LEASE],
-            )
+            yield self._moment()
+
+    def _moment(self) -> Snapshot:
+        """Everything as it stands, in place."""
+        return Snapshot(
+            parameters=self.p,
+            states=dict(zip(self.layout.states, self.states, strict=True)),
+            clock=self.clock,
+            cells=self._cells(),
+            next_lease=self.words[NEXT_LEASE],
+        )
 
     def _cells(self) -> list[list[int]]:
         """The words of each lease cell."""

@@ -219,6 +219,14 @@ class TasksDone(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlocksOwned(Event):
+    """Who owns which parameters: of each part of a tensor its `name`, its `start` inside the tensor, its `size`, and the `owner`."""
+
+    kind = "blocks_owned"
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerStates(Event):
     """What each worker was at when an epoch ended: its `state` (`COMPUTE`, `EXCHANGE`, `WAIT` or `IDLE`), s = (`clock` of the parameters
     that its last push was computed at, its own `iteration`), and the seconds that it has spent in each state since the run began or was

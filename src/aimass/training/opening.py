@@ -19,9 +19,10 @@ from aimass.models.precision import choose_precision
 from aimass.models.tasks import task_of
 from aimass.optim.update import build_update
 from aimass.parameters.base import Snapshot
+from aimass.parameters.blocks import describe_blocks
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.training.checkpoints.checkpoint import Checkpoint
-from aimass.training.events import PrecisionChosen, RunStarted
+from aimass.training.events import BlocksOwned, PrecisionChosen, RunStarted
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.leases.table import LeasePlan
 from aimass.training.planes import layout_options, outer_update, plane_of, server_options
@@ -103,6 +104,12 @@ def describe_start(config: TrainConfig, data: Dataset, learner: Learner, plan: L
         devices=find_devices(config.device, config.workers),
         precision=config.precision,
     )
+
+
+def describe_owners(learner: Learner, server: SharedMemoryServer) -> BlocksOwned | None:
+    """Who owns which parameters; None where nobody does."""
+    cuts = server.layout.cuts
+    return BlocksOwned(blocks=describe_blocks(learner.manifest, cuts)) if cuts else None
 
 
 def settle_precision(
@@ -233,7 +240,7 @@ def open_server(
         "num_buffers": len(learner.float_buffers()),
         "num_tasks": num_tasks,
     }
-    layout = Layout(**{**plan, **layout_options(config, update, manifest.num_parameters)})
+    layout = Layout(**{**plan, **layout_options(config, update, manifest)})
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)
     server = plane_of(config).server.create(layout, update, rate, **options)

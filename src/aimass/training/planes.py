@@ -11,9 +11,11 @@ import torch
 
 from aimass.core.errors import UsageError
 from aimass.models.devices import find_devices
+from aimass.optim.bounds import Bounds
 from aimass.optim.outer import Outer
 from aimass.optim.update import Add, build_update
 from aimass.parameters.averages import AverageServer
+from aimass.parameters.blocks import BlockServer, cut_into_blocks
 from aimass.parameters.compensation import Compensation, build_compensation
 from aimass.parameters.groups import GroupServer
 from aimass.parameters.handing import HandingServer
@@ -30,6 +32,7 @@ from aimass.training.leases.table import LeaseTable
 from aimass.training.replicas.addresses import NOTE_BYTES
 
 if TYPE_CHECKING:
+    from aimass.models.manifest import Manifest
     from aimass.optim.config import OptimizerConfig
     from aimass.optim.update import Update
     from aimass.training.config import TrainConfig
@@ -48,6 +51,7 @@ class Plane:
         replicates: whether each worker has p and the states to itself.
         in_groups: whether workers form groups, each of which exchanges as one. A lease is then what a group does between two exchanges.
         carries: whether what comes too late for one exchange goes into a later one.
+        has_owners: whether each part of p has a worker that alone changes it.
     """
 
     server: type[SharedMemoryServer]
@@ -57,6 +61,7 @@ class Plane:
     replicates: bool = False
     in_groups: bool = False
     carries: bool = False
+    has_owners: bool = False
 
     @property
     def closes_leases(self) -> bool:
@@ -89,7 +94,9 @@ def plane_of(config: TrainConfig) -> Plane:
             return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
         case "groups":
             return Plane(server=GroupServer, leases=GroupTable, in_groups=True)
-    known = "arrival, rounds, balanced, averages, replicas, groups"
+        case "blocks":
+            return Plane(server=BlockServer, leases=LeaseTable, has_owners=True)
+    known = "arrival, rounds, balanced, averages, replicas, groups, blocks"
     raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: {known}")
 
 
@@ -129,15 +136,18 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
         options["backend"] = _backend(config)
     if plane_of(config).in_groups and not config.strategy.sends_deltas:
         options["batches_per_push"] = config.strategy.exchange_batches(config.workers)
+    if plane_of(config).has_owners:
+        options |= _owner_options(config, groups)
     return options
 
 
-def layout_options(config: TrainConfig, update: Update, num_parameters: int) -> dict[str, Any]:
+def layout_options(config: TrainConfig, update: Update, manifest: Manifest) -> dict[str, Any]:
     """How a run's settings shape its block: the state vectors, how p is cut, and how often it is there.
 
     Raises:
-        UsageError: there are more servers than parameters.
+        UsageError: there are more servers than parameters, or more owners of them.
     """
+    num_parameters = manifest.num_parameters
     servers = getattr(config.strategy, "servers", None) or 0
     if servers > num_parameters:
         raise UsageError(f"strategy.servers={servers}: the model has {num_parameters} parameters; give at most so many servers")
@@ -153,6 +163,12 @@ def layout_options(config: TrainConfig, update: Update, num_parameters: int) -> 
         num_groups = config.strategy.num_groups(config.workers)
         options |= {"num_groups": num_groups, "num_slots": config.workers + num_groups}
         options["num_own_states"] = len(build_update(config.optimizer).states) if config.strategy.sends_deltas else 0
+    if plane_of(config).has_owners:
+        if config.workers > num_parameters:
+            raise UsageError(
+                f"workers={config.workers}: each owns parameters, and the model has {num_parameters}; give at most so many workers"
+            )
+        options["cuts"] = cut_into_blocks(manifest, max(1, config.workers))
     return options
 
 
@@ -179,6 +195,23 @@ def _compensation_of(config: TrainConfig) -> Compensation | None:
     if config.workers < 2:
         return None
     return build_compensation(getattr(config.strategy, "compensation", None), getattr(config.strategy, "compensation_strength", None))
+
+
+def _owner_options(config: TrainConfig, groups: list[str]) -> dict[str, Any]:
+    """How others' blocks are mixed in, and what is asked of the weights."""
+    strategy, optimizer = config.strategy, config.optimizer
+    bounds = Bounds(
+        strength=getattr(strategy, "regularization_strength", 0.0),
+        kind=getattr(strategy, "regularization", "l2"),
+        shrinkage=getattr(strategy, "shrinkage", 0.0),
+        range=getattr(strategy, "clip_weights", None),
+        weight_decay=optimizer.weight_decay,
+    )
+    options: dict[str, Any] = {"mix": getattr(strategy, "mix", 1.0)}
+    if bounds.strength or bounds.shrinkage or bounds.range:
+        decays = [group == "decay" or optimizer.decay_bias for group in groups]
+        options |= {"bounds": bounds, "weight_decay": [float(one) for one in decays]}
+    return options
 
 
 def _backend(config: TrainConfig) -> str:

@@ -155,6 +155,8 @@ class Trainer:
             self.tell(started)
         for event in (*self._choices.events, *([chosen] if chosen else [])):
             self.tell(event)
+        if (owned := opening.describe_owners(self.learner, self.server)) is not None:
+            self.tell(owned)
 
     def begin_counting(self, state: Mapping[str, Any]) -> None:
         """Take the leases and the counters as they are for where training begins, or begins again.

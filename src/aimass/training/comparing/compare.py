@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -74,7 +75,11 @@ def compare(
     """
     wanted = read(strategies, workers, target_loss=target_loss, slow=slow, kill=kill, link=link, repeats=repeats, settings=settings)
     contest = Contest(wanted, load_data(data, target), None if home is None else Path(home))
-    return contest.carry_out(style=None if progress else "none")
+    return contest.carry_out(style=None, say=_say) if progress else contest.carry_out()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from aimass.core.events import Event
 from aimass.training import events as happened
 
 _IN_ORDER = "ended with status 0"
+_MOST_NAMES = 4  # in a line, of what one worker owns
 
 
 def duration(seconds: float) -> str:
@@ -137,6 +138,8 @@ def news(event: Event) -> str | None:
         case happened.PrecisionChosen():
             float32_ms, bf16_ms = (f"{1000 * (seconds or 0.0):.3g} ms" for seconds in (event.float32_s, event.bf16_s))
             return f"computing in {event.precision}: a step takes {float32_ms} in float32 and {bf16_ms} in bf16"
+        case happened.BlocksOwned():
+            return _of_blocks(event)
         case happened.WorkerLost():
             inside = " inside a push" if event.inside_push else ""
             return f"worker {event.worker} is lost: process {event.pid} was {event.how}{inside}"
@@ -174,6 +177,20 @@ def news(event: Event) -> str | None:
         case happened.RunEnded():
             return f"{event.state}: {event.message}"
     return None
+
+
+def _of_blocks(event: happened.BlocksOwned) -> str:
+    owned: dict[int, list[str]] = {}
+    sizes: dict[int, int] = {}
+    for block in event.blocks:
+        part = f" from {block['start']:,}" if block["start"] else ""
+        owned.setdefault(block["owner"], []).append(f"{block['name']}{part} ({block['size']:,})")
+        sizes[block["owner"]] = sizes.get(block["owner"], 0) + block["size"]
+    told = []
+    for owner, names in owned.items():
+        more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+        told.append(f"worker {owner} owns {sizes[owner]:,} parameters: {', '.join(names[:_MOST_NAMES])}{more}")
+    return "; ".join(told)
 
 
 def _of_a_stall(event: happened.WorkerStalled | happened.WorkerRecovered) -> str:

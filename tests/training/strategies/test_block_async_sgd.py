@@ -1,0 +1,103 @@
+"""Asynchronous SGD by owned blocks, in real runs."""
+
+import pytest
+import torch
+
+import aimass
+from aimass.core.errors import UsageError
+from aimass.models.learner import Learner
+from aimass.models.networks import MLPNetwork
+from aimass.models.tasks import build_task
+from aimass.training.config import TrainConfig
+
+SETTINGS = {"optimizer": "sgd", "lr": 0.05, "epochs": 3, "seed": 2}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return aimass.data.load("wine")
+
+
+@pytest.fixture(scope="module")
+def bounded(data):
+    """A run of two workers with all that can be set."""
+    strategy = {"name": "block_async_sgd", "mix": 0.5, "clip_weights": (-0.1, 0.1), "regularization_strength": 1e-3}
+    settings = {"strategy": strategy, "workers": 2, "epochs": 10, "clip": 1.0, "schedule": "inverse_sqrt", "lr": 0.05}
+    return aimass.train(data, **settings).wait()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_worker_that_takes_all_has_the_bits_of_plain_sgd(workers, data):
+    plain = aimass.train(data, strategy="single", **SETTINGS).wait()
+    owned = aimass.train(data, strategy="block_async_sgd", workers=workers, **SETTINGS).wait()
+    for theirs, ours in zip(plain.model.module.parameters(), owned.model.module.parameters(), strict=True):
+        assert torch.equal(theirs, ours)
+
+
+def test_every_parameter_has_one_owner_and_it_is_told(bounded):
+    (owned,) = [event.data["blocks"] for event in bounded.events() if event.type == "blocks_owned"]
+    sizes = dict.fromkeys((0, 1), 0)
+    for block in owned:
+        sizes[block["owner"]] += block["size"]
+    started = next(event.data for event in bounded.events() if event.type == "run_started")
+    assert sum(sizes.values()) == started["parameters"]
+    assert min(sizes.values()) > 0.4 * started["parameters"]
+
+
+def test_it_learns_within_the_range_of_its_weights(bounded):
+    history, metrics = bounded.history(), bounded.metrics()
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert sum(metrics["staleness"]) == metrics["steps"]
+    assert max(p.abs().max().item() for p in bounded.model.module.parameters()) == pytest.approx(0.1)
+    assert 0 < metrics["bytes_sent"] < 4 * metrics["steps"] * 11_000  # a block each, and not all of p
+
+
+def test_it_goes_on_from_a_checkpoint_with_more_workers(bounded):
+    longer = bounded.resume(workers=3, epochs=12).wait()
+    assert longer.history()[-1]["epoch"] == 12
+    assert longer.metrics()["steps"] == 12 * 5
+
+
+def test_gradients_of_a_part_are_those_of_the_whole():
+    torch.manual_seed(0)
+    learner = Learner(MLPNetwork(5, [], 3, hidden=(8, 8), activation="relu", dropout=0.0, layer_norm=False), build_task("multiclass"))
+    batch = {"inputs": {"numbers": torch.randn(6, 5)}, "targets": torch.arange(6) % 3, "rows": torch.arange(6), "weights": None}
+    whole = learner.gradient(batch)[1].clone()
+    part = slice(45, 90)  # inside the second weight and the third
+    learner.learn_only(part)
+    loss, found = learner.gradient(batch)
+    assert torch.equal(found[part], whole[part])
+    assert not found[:40].any()
+    assert loss > 0
+
+
+def test_a_part_without_a_role_in_the_loss_has_gradient_zero():
+    learner = Learner(torch.nn.ModuleDict({"used": torch.nn.Linear(2, 1), "idle": torch.nn.Linear(2, 1)}), build_task("regression"))
+    learner.module.forward = learner.module["used"].forward
+    idle = next(entry for entry in learner.manifest.entries if entry.name == "idle.weight")
+    learner.learn_only(slice(idle.offset, idle.offset + idle.size))
+    batch = {"inputs": {"numbers": torch.ones(4, 2)}, "targets": torch.zeros(4), "rows": torch.arange(4), "weights": None}
+    assert not learner.gradient(batch)[1].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"strategy": {"name": "block_async_sgd", "clip_weights": (1, -1)}}, "lo < hi"),
+        ({"strategy": {"name": "block_async_sgd", "mix": 0}}, "strategy.mix"),
+        ({"strategy": "block_async_sgd", "workers": "1:3"}, "same workers from start to end"),
+    ],
+)
+def test_what_cannot_work_is_refused(settings, says):
+    with pytest.raises(UsageError, match=says):
+        TrainConfig.parse(settings)
+
+
+def test_more_owners_than_parameters_are_refused():
+    with pytest.raises(UsageError, match="at most so many workers"):
+        aimass.train("iris", strategy="分块异步SGD", model=torch.nn.Linear(4, 3), workers=16, epochs=1).wait()
+
+
+def test_the_range_may_be_written_as_on_the_command_line():
+    config = TrainConfig.parse({"strategy": {"name": "block_async_sgd", "clip_weights": "-1,1"}})
+    assert config.strategy.clip_weights == (-1.0, 1.0)

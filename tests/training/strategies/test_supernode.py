@@ -1,5 +1,7 @@
 """Supernodes: against plain PyTorch and rounds, what they tell, and what they refuse."""
 
+import time
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -112,6 +114,42 @@ def test_the_table_of_each_group_is_told_at_each_epoch(four):
     for group in told[-1]["groups"]:
         assert group["supernode"] in [member["worker"] for member in group["members"]]
         assert all(member["pid"] > 0 and member["turns"] > 0 for member in group["members"])
+
+
+def happened(run, *kinds):
+    """Wait until a run has told of each of these."""
+    while not set(kinds) <= {event.type for event in run.events()}:
+        assert run.state == "running"
+        time.sleep(0.01)
+
+
+def test_a_run_that_stopped_goes_on_with_other_groups_and_without(wine):
+    batches = -(-len(wine.train) // 16)
+    run = aimass.train(wine, **{**SMALL, "epochs": 10**6}, workers=4, strategy="supernode")
+    happened(run, "epoch")
+    run.cancel()
+    epochs = int(run.wait().metrics()["epochs"])
+    for more, changes in (
+        (2, {"strategy": {"name": "supernode", "groups": 1}, "workers": 3}),
+        (4, {"strategy": "async_sgd"}),
+        (6, {"strategy": "hierarchical"}),
+    ):
+        run = run.resume(epochs=epochs + more, **changes).wait()
+        assert run.metrics()["steps"] == (epochs + more) * batches
+
+
+def test_workers_join_and_leave_their_groups(wine):
+    run = aimass.train(wine, **{**SMALL, "epochs": 10**6}, workers=(2, 4), strategy={"name": "supernode", "groups": 2})
+    happened(run, "epoch")
+    run.scale(4)
+    while sum(event.type == "worker_started" for event in run.events()) < 4:
+        time.sleep(0.01)
+    run.scale(2)
+    happened(run, "worker_left")
+    run.cancel()
+    metrics = run.wait().metrics()
+    rows = sum(member["rows"] for group in metrics["groups"] for member in group["members"])
+    assert metrics["steps"] * 16 - 16 * metrics["epochs"] - 16 <= rows <= metrics["steps"] * 16
 
 
 def test_a_slow_member_gets_less_to_do(wine):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from faults import departing
+from faults import departing, slicing
 from faults.fate import QUOTA, WHERE
 from training.strategies.test_allreduce import assert_same, plain_loop, settings
 
@@ -23,6 +23,13 @@ def departures(monkeypatch):
     """Start runs whose workers die so many times; the figures are those of the last one."""
 
     class Departures:
+        moments = departing.MOMENTS
+
+        def divide(self):
+            """Have workers die that have a part of the model each."""
+            monkeypatch.setattr(worker_module, "main", slicing.main)
+            self.moments = slicing.MOMENTS
+
         def train(self, data, num_kills, chosen, folder):
             self.events = []
             run = trainer.Trainer(settle(chosen)[0], data, folder, self.events.append)
@@ -34,7 +41,7 @@ def departures(monkeypatch):
 
             def look_and_close():
                 words, at = run.server.words, run.server.layout.slot(0) + WHERE
-                self.where = {moment: words[at + i] for i, moment in enumerate(departing.MOMENTS)}
+                self.where = {moment: words[at + i] for i, moment in enumerate(self.moments)}
                 best = run.server.replica(run.server.best)
                 self.states = [values.clone() for values in (best.p, *best.states)]
                 self.clock, self.generation = run.server.clock, words[GENERATION]
@@ -70,6 +77,22 @@ def test_any_number_of_deaths_leaves_the_bits_of_a_run_without_any(departures, t
     chosen["strategy"] = {"name": "allreduce", "accumulate": 2}
     departures.train(data, 0, chosen, tmp_path / "unharmed")
     assert departures.kills == 0
+    unharmed = departures.states, departures.clock
+    departures.train(data, NUM_KILLS, chosen, tmp_path / "killed")
+    print(f"{departures.kills} kills in {departures.clock} rounds: {departures.where}")
+    assert departures.kills >= NUM_KILLS * 0.9
+    assert departures.clock == unharmed[1]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(departures.states, unharmed[0], strict=True))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("strategy", "clip"), [("pipeline", 0.5)])
+def test_any_number_of_deaths_leaves_a_divided_model_the_bits_of_a_run_without_any(strategy, clip, departures, tmp_path):
+    data = aimass.data.load("wine")
+    chosen = settings("adam", epochs=2 + NUM_KILLS // 2, clip=clip, model={"name": "mlp", "hidden": [16], "dropout": 0.2})
+    chosen["strategy"] = strategy
+    departures.divide()
+    departures.train(data, 0, chosen, tmp_path / "unharmed")
     unharmed = departures.states, departures.clock
     departures.train(data, NUM_KILLS, chosen, tmp_path / "killed")
     print(f"{departures.kills} kills in {departures.clock} rounds: {departures.where}")

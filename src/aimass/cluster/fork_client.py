@@ -27,6 +27,7 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self.socket, self.is_ready, self.is_gone = ours, False, False
+        self.preload = frozenset(preload)
         command = [sys.executable, "-P", "-m", "aimass.cluster.fork_server", str(theirs.fileno()), *preload]
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True, env=_environment(), cwd="/"
@@ -79,23 +80,27 @@ def warm(preload: Sequence[str] = ()) -> None:
     """Start a fork server in the background, so that the first worker need not wait for it."""
     if sys.platform == "linux":
         with _idle_lock:
-            if not _idle:
+            if not any(server.preload.issuperset(preload) for server in _idle):
                 _idle.append(ForkServer(preload))
 
 
 def borrow(preload: Sequence[str]) -> ForkServer:
-    """A server that waits for a run, or else a new one."""
+    """A server that waits for a run and has all of these modules, or else a new one."""
     with _idle_lock:
-        return _idle.pop() if _idle else ForkServer(preload)
+        fitting = next((server for server in _idle if server.preload.issuperset(preload)), None)
+        if fitting is None:
+            return ForkServer(preload)
+        _idle.remove(fitting)
+        return fitting
 
 
 def give_back(server: ForkServer) -> None:
-    """Keep a server for the next run, or end it where one waits already."""
+    """Keep a server for the next run; where one waits already, keep the one with more modules and end the others."""
     with _idle_lock:
-        if not _idle:
-            _idle.append(server)
-            return
-    server.close()
+        waiting = sorted([*_idle, server], key=lambda one: len(one.preload))
+        _idle[:] = waiting[-1:]
+    for other in waiting[:-1]:
+        other.close()
 
 
 def _environment() -> dict[str, str]:

@@ -53,9 +53,9 @@ class SharedMemory:
     b'ok'
     """
 
-    def __init__(self, descriptor: int, size_bytes: int) -> None:
+    def __init__(self, descriptor: int, size_bytes: int, *, populate: bool = True) -> None:
         self.descriptor, self.size_bytes = descriptor, size_bytes
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+        flags = mmap.MAP_SHARED | (getattr(mmap, "MAP_POPULATE", 0) if populate else 0)
         self._map = mmap.mmap(descriptor, size_bytes, flags=flags)
         self.view = memoryview(self._map)
 
@@ -84,9 +84,14 @@ class SharedMemory:
             ) from error
 
     @classmethod
-    def attach(cls, descriptor: int) -> SharedMemory:
-        """Map what another process created, from a descriptor that it passed on."""
-        return cls(descriptor, os.fstat(descriptor).st_size)
+    def attach(cls, descriptor: int, *, populate: bool = True) -> SharedMemory:
+        """Map what another process created, from a descriptor that it passed on.
+
+        Args:
+            descriptor: the block's.
+            populate: have every page at hand from the start. Without it this process holds those alone that it touches.
+        """
+        return cls(descriptor, os.fstat(descriptor).st_size, populate=populate)
 
     def close(self) -> None:
         """Give the descriptor back. The memory itself goes with the last view of it."""

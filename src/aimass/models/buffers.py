@@ -24,6 +24,10 @@ class Buffers:
         self._other_names = [name for name, buffer in buffers.items() if not buffer.is_floating_point()]
         self.num_floats = sum(buffers[name].numel() for name in self._float_names)
 
+    def float_tensors(self) -> list[Tensor]:
+        """The floating-point buffers themselves, in the order of `floats`."""
+        return [self._module.get_buffer(name) for name in self._float_names]
+
     def floats(self) -> Tensor:
         """A copy of the floating-point buffers. Shape (num_floats,), float32, on the CPU."""
         if not self._float_names:

@@ -100,5 +100,17 @@ class MLPNetwork(nn.Module):
         return outputs
 
     def pieces(self) -> list[nn.Module]:
-        """Its layers, where it takes numbers alone; with embeddings it is one piece."""
-        return [self] if len(self.embeddings) else list(self.layers)
+        """Its layers, behind the embeddings where there are any."""
+        return [*([_Embedded(self.embeddings)] if len(self.embeddings) else []), *self.layers]
+
+
+class _Embedded(nn.Module):
+    """Numbers and embedded categories, side by side."""
+
+    def __init__(self, embeddings: nn.ModuleList) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+
+    def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        embedded = [embedding(ids) for embedding, ids in zip(self.embeddings, categories.unbind(dim=1), strict=True)]
+        return torch.cat([numbers, *embedded], dim=1)

@@ -34,7 +34,17 @@ def clip_(gradient: Tensor, config: ClipConfig) -> float | None:
     if config.norm is None:
         return None
     norm = float(gradient.norm())
-    scale = config.norm / (norm + _EPS)
-    if not scale >= 1.0:  # true for NaN as well, which then stays visible
+    scale = scale_of(norm, config)
+    if scale != 1.0:  # true for NaN as well, which then stays visible
         gradient.mul_(scale)
     return norm
+
+
+def scale_of(norm: float, config: ClipConfig) -> float:
+    """What a gradient of a norm is multiplied with: min(1, bound / (norm + 10⁻⁶)), and 1 without a bound.
+
+    >>> scale_of(2.0, ClipConfig()), round(scale_of(2.0, ClipConfig(norm=1.0)), 3)
+    (1.0, 0.5)
+    """
+    scale = 1.0 if config.norm is None else config.norm / (norm + _EPS)
+    return 1.0 if scale >= 1.0 else scale

@@ -2,7 +2,8 @@
 
 words   int64: the control words, then a record per lease cell, per worker slot, per shard, and where that is noted per task
 p       float32 (num_parameters,), then each optimizer state in the same shape; as many times as there are replicas
-slots   float32 (num_slots, num_parameters + num_extras): the gradient of each worker, and what travels with it
+slots   float32 (num_slots, num_parameters + num_extras): the gradient of each worker, and what travels with it; one for all of
+        them, where each worker has a part of p to itself
 pulled  float32 (num_slots, num_parameters), where delays are compensated: the parameters at which each worker computes
 undo    float32 (num_slots, 1 + num_states, chunk): the chunk of p and states that a slot is changing
 buffers float32 (num_slots, num_buffers): running statistics of each worker's module
@@ -53,6 +54,9 @@ SLOT_SPENT_NS = 100  # and nine more: the time that workers have spent on each o
 SHARE_CUT, SHARE_OPEN, SHARE_STOP, SHARE_SPEED, SHARE_BUSY_NS = range(112, 117)
 """Where rounds are shared out by speed: which round is cut, and which is open (both in slot 0); where this slot's part of it stops; its
 worker's rows a second (a double), and for how long it has computed."""
+SLOT_SCALE, SLOT_MEMORY, SLOT_MEMORY_AT_START = range(117, 120)
+"""Where p is divided among workers: what the gradients of the round that was decided last are multiplied with (a double); the most memory
+that the worker has held, and what it held before it took its part of the model, in bytes."""
 SLOT_WORDS = 128
 
 # A shard's words, followed by the last sequence applied of each slot.
@@ -92,6 +96,8 @@ class Layout:
         num_tasks: the leases of an epoch, where it is noted who takes them.
         num_groups: how many groups the workers form. Each has a slot of its own, behind those of the workers.
         num_own_states: how many states of an optimizer of its own each worker of a group shows to the others.
+        spans: where p is divided among workers: the stretches of p, as (start, stop), that each slot has to itself. No two share anything,
+            none reaches over two groups, and together they are p.
     """
 
     num_parameters: int
@@ -112,6 +118,7 @@ class Layout:
     num_tasks: int = 0
     num_groups: int = 0
     num_own_states: int = 0
+    spans: tuple[tuple[tuple[int, int], ...], ...] = ()
 
     @property
     def num_workers(self) -> int:
@@ -176,6 +183,13 @@ class Layout:
         """What the learning rate is multiplied with in a parameter group."""
         return self.rates[group] if self.rates else 1.0
 
+    def own_chunks(self, slot: int) -> Iterator[tuple[int, int, int]]:
+        """Each chunk of what a slot has to itself: start and stop in p, and the index of its parameter group."""
+        for low, high in self.spans[slot]:
+            group = next(index for index, (start, stop) in enumerate(self.groups) if start <= low < stop)
+            for at in range(low, high, self.chunk_size):
+                yield at, min(at + self.chunk_size, high), group
+
     def cell(self, index: int) -> int:
         """The first word of a lease cell."""
         return CONTROL_WORDS + index * CELL_WORDS
@@ -220,11 +234,16 @@ class Layout:
 
     def gradient_offset(self, slot: int) -> int:
         """The byte at which a slot's gradient starts."""
-        return self.vector_offset(0, self.num_replicas) + slot * _aligned(4 * (self.num_parameters + self.num_extras))
+        return self.vector_offset(0, self.num_replicas) + (0 if self.spans else slot) * self._gradient_bytes
+
+    @cached_property
+    def _gradient_bytes(self) -> int:
+        return _aligned(4 * (self.num_parameters + self.num_extras))
 
     def pulled_offset(self, slot: int) -> int:
         """The byte at which the parameters that a slot's worker pulled start."""
-        return self.gradient_offset(self.num_slots + (slot if self.keeps_pulled else 0))
+        gradients = 1 if self.spans else self.num_slots
+        return self.vector_offset(0, self.num_replicas) + (gradients + (slot if self.keeps_pulled else 0)) * self._gradient_bytes
 
     def undo_offset(self, slot: int, row: int) -> int:
         """The byte at which a slot's saved chunk of p (row 0) or of a state (1, 2, ...) starts."""

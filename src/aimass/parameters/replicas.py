@@ -57,7 +57,9 @@ _REPLICA_LOCK = 1 << 41
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class Chunk:
+    """A part of a replica, under one parameter group."""
+
     p: Tensor
     gradient: Tensor
     states: list[Tensor]
@@ -86,18 +88,24 @@ class Replica:
         self._memory, self._layout, self._slot, self._weight_decay = memory, layout, slot, weight_decay
 
     @cached_property
-    def chunks(self) -> list[_Chunk]:
+    def chunks(self) -> list[Chunk]:
         """All of p, in order."""
-        layout = self._layout
-        spans = [span for shard in range(layout.num_shards) for span in layout.chunks(shard)]
-        return [self._chunk(low, high, group) for low, high, group in spans]
+        return [self._chunk(low, high, group) for low, high, group in self._cut()]
 
-    def _chunk(self, low: int, high: int, group: int) -> _Chunk:
+    def _cut(self) -> Iterator[tuple[int, int, int]]:
+        layout = self._layout
+        return (span for shard in range(layout.num_shards) for span in layout.chunks(shard))
+
+    def gradient_of(self, chunk: Chunk) -> Tensor:
+        """The gradient by which a chunk is changed."""
+        return chunk.gradient
+
+    def _chunk(self, low: int, high: int, group: int) -> Chunk:
         rows = [values[low:high].numpy() for values in (self.p, *self.states)]
         undo = [vector(self._memory, self._layout.undo_offset(self._slot, i), high - low).numpy() for i in range(len(rows))]
         states = [state[low:high] for state in self.states]
         saved = list(zip(undo, rows, strict=True))
-        return _Chunk(self.p[low:high], self.gradient[low:high], states, saved, self._weight_decay[group], self._layout.rate_of(group))
+        return Chunk(self.p[low:high], self.gradient[low:high], states, saved, self._weight_decay[group], self._layout.rate_of(group))
 
 
 class ReplicaServer(SharedMemoryServer):
@@ -255,7 +263,7 @@ class ReplicaServer(SharedMemoryServer):
                 for saved, row in chunk.saved:
                     np.copyto(saved, row)
             words[at + PROGRESS] = progress + 1
-            update.apply(chunk.p, chunk.gradient, chunk.states, step, rate * chunk.rate, chunk.weight_decay)
+            update.apply(chunk.p, own.gradient_of(chunk), chunk.states, step, rate * chunk.rate, chunk.weight_decay)
             progress += 2
             words[at + PROGRESS] = progress
         words[at + CLOCK] = step
@@ -325,7 +333,10 @@ class ReplicaServer(SharedMemoryServer):
             self.update.begin(first.p, first.states)
         words[first.at + CLOCK] = snapshot.clock
         words[first.at + DONE] = snapshot.next_lease
-        open_cells = snapshot.open_cells
+        self._put_cells(snapshot)
+
+    def _put_cells(self, snapshot: Snapshot) -> None:
+        words, layout, open_cells = self.words, self.layout, snapshot.open_cells
         assert len(open_cells) <= layout.num_cells, "the layout was made for this snapshot"
         for index in range(layout.num_cells):
             cell = open_cells[index] if index < len(open_cells) else [NOBODY, 0, NOBODY, *[0] * (CELL_WORDS - 3)]

@@ -89,6 +89,16 @@ class StrategyChosen(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelSliced(Event):
+    """A model is divided among workers. For each: `worker`, the `pieces` that it has where it has whole layers, `parameters`, the `bytes`
+    that these, their gradients and the optimizer's states take, and `flops_per_row` of a forward pass where they were counted."""
+
+    kind = "model_sliced"
+    strategy: str
+    slices: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerStarted(Event):
     """A worker process runs; `replaces_dead` says that another had its place before."""
 

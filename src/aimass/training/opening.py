@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.config import TrainConfig
     from aimass.training.leases.rows import Place
+    from aimass.training.slices.cut import Slice
 
 _LEASES_PER_WORKER = 4
 _MOST_BATCHES_PER_LEASE = 32
@@ -213,7 +214,12 @@ def _reopen_last_lease(snapshot: Snapshot, plan: LeasePlan, total_before: int | 
 
 
 def open_server(
-    config: TrainConfig, learner: Learner, total_steps: int | None, num_open_leases: int = 0, num_tasks: int = 0
+    config: TrainConfig,
+    learner: Learner,
+    total_steps: int | None,
+    num_open_leases: int = 0,
+    num_tasks: int = 0,
+    slices: Sequence[Slice] | None = None,
 ) -> SharedMemoryServer:
     """The block, holding the learner's parameters. With `workers=0` the learner is bound to it, and nothing is ever copied, unless
     the learner is to move a p of its own.
@@ -224,6 +230,7 @@ def open_server(
         total_steps: batches of the whole run, where that is known.
         num_open_leases: leases of a checkpoint that are not finished, perhaps by more workers than there are now.
         num_tasks: leases of an epoch, where it is to be told who took them.
+        slices: what each worker has, where p is divided.
 
     Raises:
         StorageError: it does not fit into memory.
@@ -240,7 +247,7 @@ def open_server(
         "num_buffers": len(learner.float_buffers()),
         "num_tasks": num_tasks,
     }
-    layout = Layout(**{**plan, **layout_options(config, update, manifest)})
+    layout = Layout(**{**plan, **layout_options(config, update, manifest, slices)})
     rate = rate_of(config.optimizer.learning_rate, config.schedule, total_steps)
     options = server_options(config, [group.name for group in manifest.groups], None if config.workers else 0)
     server = plane_of(config).server.create(layout, update, rate, **options)
@@ -252,10 +259,21 @@ def open_server(
 
 
 def write_orders(
-    config: TrainConfig, data: Dataset, learner: Learner, layout: Layout, plan: LeasePlan, places: list[Place], module: nn.Module | None
+    config: TrainConfig,
+    data: Dataset,
+    learner: Learner,
+    layout: Layout,
+    plan: LeasePlan,
+    places: list[Place],
+    module: nn.Module | None,
+    slices: list[Slice] | None = None,
 ) -> Orders:
     """What every worker of the run needs to know."""
     encoder = data.encoder
+    if slices is not None:
+        from aimass.training.slices.learner import without_values
+
+        module = without_values(learner.module)
     return Orders(
         config=config,
         task=data.task,
@@ -269,4 +287,5 @@ def write_orders(
         slot=0,
         buffers=learner.float_buffers() if layout.num_buffers else None,
         integers=learner.integer_buffers(),
+        division=None if slices is None else (learner.manifest, slices),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,13 @@ from aimass.parameters.pace import Pace
 from aimass.parameters.replicas import NUM_EXTRAS, ReplicaServer
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.slices import SliceServer
 from aimass.training.leases.averages import AverageTable
 from aimass.training.leases.balanced import BalancedTable
 from aimass.training.leases.groups import GroupTable
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rounds import RoundTable
+from aimass.training.leases.slices import SliceTable
 from aimass.training.leases.table import LeaseTable
 from aimass.training.replicas.addresses import NOTE_BYTES
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from aimass.optim.config import OptimizerConfig
     from aimass.optim.update import Update
     from aimass.training.config import TrainConfig
+    from aimass.training.slices.cut import Slice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class Plane:
         in_groups: whether workers form groups, each of which exchanges as one. A lease is then what a group does between two exchanges.
         carries: whether what comes too late for one exchange goes into a later one.
         has_owners: whether each part of p has a worker that alone changes it.
+        divides: whether each worker has a part of p and the states, and nobody the whole: `"layers"` or `"tensors"`, or nothing.
     """
 
     server: type[SharedMemoryServer]
@@ -59,6 +63,7 @@ class Plane:
     shares_p: bool = False
     in_rounds: bool = False
     replicates: bool = False
+    divides: str = ""
     in_groups: bool = False
     carries: bool = False
     has_owners: bool = False
@@ -69,9 +74,14 @@ class Plane:
         return self.in_rounds and not self.carries
 
     @property
+    def has_slots_late(self) -> bool:
+        """Whether a worker may not write to its slot before it has something to do there."""
+        return self.in_rounds or self.in_groups
+
+    @property
     def waits_at_epochs(self) -> bool:
         """Whether all wait at an epoch's end until p is copied, so that what is evaluated does not depend on chance."""
-        return self.in_rounds or self.replicates
+        return self.in_rounds or self.replicates or bool(self.divides)
 
 
 def plane_of(config: TrainConfig) -> Plane:
@@ -96,7 +106,10 @@ def plane_of(config: TrainConfig) -> Plane:
             return Plane(server=GroupServer, leases=GroupTable, in_groups=True)
         case "blocks":
             return Plane(server=BlockServer, leases=LeaseTable, has_owners=True)
-    known = "arrival, rounds, balanced, averages, replicas, groups, blocks"
+        case "layers" | "tensors" as divides:
+            table = partial(SliceTable, shares_batches=divides == "layers")
+            return Plane(server=SliceServer, leases=table, shares_p=True, divides=divides)
+    known = "arrival, rounds, balanced, averages, replicas, groups, blocks, layers, tensors"
     raise UsageError(f"the strategy {config.strategy.name!r} asks for the plane {config.strategy.plane!r}; there are: {known}")
 
 
@@ -141,8 +154,14 @@ def server_options(config: TrainConfig, groups: list[str], slot: int | None) -> 
     return options
 
 
-def layout_options(config: TrainConfig, update: Update, manifest: Manifest) -> dict[str, Any]:
+def layout_options(config: TrainConfig, update: Update, manifest: Manifest, slices: Sequence[Slice] | None = None) -> dict[str, Any]:
     """How a run's settings shape its block: the state vectors, how p is cut, and how often it is there.
+
+    Args:
+        config: the run's settings.
+        update: the optimizer's.
+        manifest: of p.
+        slices: what each worker has, where p is divided.
 
     Raises:
         UsageError: there are more servers than parameters, or more owners of them.
@@ -169,6 +188,8 @@ def layout_options(config: TrainConfig, update: Update, manifest: Manifest) -> d
                 f"workers={config.workers}: each owns parameters, and the model has {num_parameters}; give at most so many workers"
             )
         options["cuts"] = cut_into_blocks(manifest, max(1, config.workers))
+    if slices is not None:
+        options |= {"spans": tuple(one.spans for one in slices), "note_bytes": NOTE_BYTES}
     return options
 
 

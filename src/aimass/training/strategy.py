@@ -103,6 +103,8 @@ class Strategy(ABC):
     """The largest, or None for any."""
     worker_modules: ClassVar[tuple[str, ...]] = ()
     """What its workers import late, so that the process that forks them can have it ready."""
+    heavy_modules: ClassVar[tuple[str, ...]] = ()
+    """The same, where it takes seconds to import: ready for this strategy's runs alone."""
 
     def __init__(self, config: StrategyConfig) -> None:
         self.config = config

@@ -49,6 +49,7 @@ def summarise(
         **({"servers": servers} if (servers := counters.servers) else {}),
         **({"workers": counters.workers} if has_workers else {}),
         **({"shares": shares} if (shares := counters.shares) else {}),
+        **({"slices": slices} if (slices := counters.memory) else {}),
         "workers_lost": num_lost,
         "gradients_refused": counters.num_refused,
         "rollbacks": health.num_rollbacks,

@@ -54,6 +54,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     dataset = load_data(data, target)
     config = fit_model(config, dataset)
     check_data(config, dataset)
+    check_layers(config, dataset, module)
     if config.transfers or config.optimizer.rates:
         dataset = _check_transfer(config, dataset, module, start)
     run = Run.create(config, dataset, module, place)
@@ -98,6 +99,7 @@ def resume(
         _warm_up(config)
     dataset = _load_again(run, data)
     check_data(config, dataset)
+    check_layers(config, dataset, model)
     if config.start_from is not None:
         from aimass.training.transfer import adopt
 
@@ -143,6 +145,15 @@ def check_data(config: TrainConfig, data: Dataset) -> None:
             )
     if not len(data.train):
         raise DataError("the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1)")
+
+
+def check_layers(config: TrainConfig, data: Dataset, module: nn.Module | None) -> None:
+    """Refuse, before a process starts, a model that has too few layers for workers that each need some."""
+    if config.strategy.plane != "layers":
+        return
+    from aimass.training.slices.division import check_slices
+
+    check_slices(config, data, module)
 
 
 def _find_start(value: Any, home: Path | None) -> tuple[str, Any] | None:

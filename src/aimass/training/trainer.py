@@ -30,6 +30,7 @@ from aimass.training.health.operations import EVALUATING, SAVING, TENDING
 from aimass.training.health.rollback import go_back
 from aimass.training.leases.rows import TrainingRows, share
 from aimass.training.planes import plane_of
+from aimass.training.slices import division
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
 from aimass.training.summary import summarise
@@ -123,8 +124,9 @@ class Trainer:
         if checkpoint is not None:
             opening.fit_leases(checkpoint.snapshot, self.plan, state, in_rounds=plane_of(config).closes_leases)
         num_open = len(checkpoint.snapshot.open_cells) if checkpoint else 0
+        self.slices = division.divide(config, self.learner, self.data)
         num_tasks = self.plan.leases_per_epoch if config.workers and config.strategy.has_tasks else 0
-        self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open, num_tasks)
+        self.server = opening.open_server(config, self.learner, self.plan.total_batches, num_open, num_tasks, self.slices)
         if checkpoint is not None:
             self.saver.restore(checkpoint, self.server)
         work = 0 if config.workers else self.plan.batch_size * self.learner.manifest.num_parameters
@@ -157,6 +159,8 @@ class Trainer:
             self.tell(event)
         if (owned := opening.describe_owners(self.learner, self.server)) is not None:
             self.tell(owned)
+        if self.slices is not None:
+            self.tell(division.describe_slices(self.config, self.slices, self.server.layout))
 
     def begin_counting(self, state: Mapping[str, Any]) -> None:
         """Take the leases and the counters as they are for where training begins, or begins again.
@@ -204,7 +208,8 @@ class Trainer:
 
     def _open_workers(self) -> None:
         self._rows, places = share(self.data.train.encoded)
-        orders = opening.write_orders(self.config, self.data, self.learner, self.server.layout, self.plan, places, self.module)
+        layout = self.server.layout
+        orders = opening.write_orders(self.config, self.data, self.learner, layout, self.plan, places, self.module, self.slices)
         orders.shape = self._shape
         descriptors = [self.server.memory.descriptor, self._rows.descriptor]
         self._supervisor = Supervisor(orders, descriptors, self.server, self.leases, self.folder / "logs", self.tell, self.wishes)

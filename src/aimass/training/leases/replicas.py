@@ -68,6 +68,7 @@ class ReplicaTable(LeaseTable):
         super().__init__(server, plan, timeout_s)
         self.replicas, self.accumulate = server, accumulate
         self._deadlines = [server.layout.slot(slot) + DEADLINE_NS for slot in range(server.layout.num_slots)]
+        self._most_batches = server.layout.num_slots * accumulate
         server.cells_of = self._cells_of
 
     # ------------------------------------------------------------------------------------------------------- rounds
@@ -78,11 +79,15 @@ class ReplicaTable(LeaseTable):
         end = self._end_of_round(done)
         if end <= done or (done >= self._origin.following and end > self.plan.first_batch(self.words[LEASE_LIMIT])):
             return None
-        per = -(-(end - done) // self.server.layout.num_slots)
-        first = min(done + slot * per, end)
-        batches = [self._batch(at) for at in range(first, min(first + per, end))]
+        batches = [self._batch(at) for at in self._dealt(slot, done, end)]
         num_rows = (end - done - 1) * self.plan.batch_size + self.rows_in(self._batch(end - 1))
         return Part(batches, end, num_rows)
+
+    def _dealt(self, slot: int, done: int, end: int) -> range:
+        """Which of the batches from `done` to `end` are one worker's."""
+        per = -(-(end - done) // self.server.layout.num_slots)
+        first = min(done + slot * per, end)
+        return range(first, min(first + per, end))
 
     def begin(self, slot: int) -> None:
         """Note that a worker begins with a batch of its part: from now on others wait for it."""
@@ -110,7 +115,7 @@ class ReplicaTable(LeaseTable):
         return epoch * self.plan.leases_per_epoch + index // self.plan.batches_per_lease
 
     def _end_of_round(self, done: int) -> int:
-        plan, end = self.plan, done + self.server.layout.num_slots * self.accumulate
+        plan, end = self.plan, done + self._most_batches
         if done < self._origin.following:
             end = min(end, self._origin.following)
             while self._epoch(end - 1) != self._epoch(done):

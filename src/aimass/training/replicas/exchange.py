@@ -53,12 +53,15 @@ class Exchange:
         worker.clips_batches = False
         self._worker, self._server, self._table, self._slot = worker, server, table, worker.slot
         self._own, self._words = server.replica(worker.slot), server.words
-        self._group = Group(server, min(2 * table.timeout_s * table.accumulate, _LONGEST_S) + _SPARE_S)
+        self._group = self._join(server, min(2 * table.timeout_s * table.accumulate, _LONGEST_S) + _SPARE_S)
         self._is_alone = self._group.size == 1
         self._seeds = server.atomic  # in a process of its own, which another may replace
         self._total = torch.empty_like(self._own.gradient) if table.accumulate > 1 else None
         self._leaves = False
         self._sent, self._messages = _ring(self._group.size, 4 * self._own.wire.numel())
+
+    def _join(self, server: ReplicaServer, timeout_s: float) -> Group:
+        return Group(server, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -90,11 +93,10 @@ class Exchange:
         table, worker, gradient, found = self._table, self._worker, self._own.gradient, Found()
         for number in part.batches:
             table.begin(self._slot)
-            if self._seeds:
-                seed_draws(self._worker.learner.device, table.plan.seed, number)  # the same whoever computes it, and however often
+            self._seed(number)
             batch = worker.take(table.rows(number))
             loss, _ = worker.gradient(batch)
-            weight = _weight(batch)
+            weight = weight_of(batch)
             if self._total is not None:
                 if number == part.batches[0]:
                     torch.mul(gradient, weight, out=self._total)
@@ -113,6 +115,11 @@ class Exchange:
             gradient.mul_(found.weight / part.num_rows)
         table.end(self._slot)
         return found
+
+    def _seed(self, number: int) -> None:
+        """Let the random numbers of a piece of work be the same whoever computes it, and however often."""
+        if self._seeds:
+            seed_draws(self._worker.learner.device, self._table.plan.seed, number)
 
     def sum(self, found: Found) -> bool:
         """Add up what all workers found. A part that is not finite counts for nothing, and its rows neither.
@@ -170,7 +177,7 @@ def _ring(size: int, num_bytes: int) -> tuple[int, int]:
     return messages * num_bytes // size, messages
 
 
-def _weight(batch: Batch) -> float:
+def weight_of(batch: Batch) -> float:
     """How much a batch's mean loss counts beside others'."""
     weights = batch["weights"]
     return float(len(batch["rows"])) if weights is None else max(weights.sum().item(), _LEAST_WEIGHT)

@@ -15,6 +15,8 @@ from aimass.parameters.layout import (
     SHARE_STOP,
     SLOT_HELD_NS,
     SLOT_LEAD,
+    SLOT_MEMORY,
+    SLOT_MEMORY_AT_START,
     SLOT_PULLED,
     SLOT_RECEIVED,
     SLOT_REFUSED,
@@ -45,6 +47,7 @@ class Counters:
     def __init__(self, server: SharedMemoryServer, before: dict[str, Any] | None = None) -> None:
         self._words, self._shards, self._num_servers = server.words, server.shards, server.layout.num_servers
         self._reals = server.reals
+        self._sizes = [sum(stop - start for start, stop in spans) for spans in server.layout.spans]
         self._slots = [server.layout.slot(slot) for slot in range(server.layout.num_slots)]
         self._num_workers = server.layout.num_workers
         self._before = before or _nothing()
@@ -144,6 +147,16 @@ class Counters:
     def bytes_received(self) -> int:
         """What came to the workers, as `Worker.moved` counts it."""
         return self._add_up(SLOT_RECEIVED, "bytes_received")
+
+    @property
+    def memory(self) -> list[dict[str, int]]:
+        """Where p is divided: `worker`, its `parameters`, the most bytes that its process has held (`peak_bytes`), and those that it held
+        before it took its part (`base_bytes`). Processes share a good deal of the latter."""
+        words = self._words
+        return [
+            {"worker": slot, "parameters": size, "peak_bytes": words[at + SLOT_MEMORY], "base_bytes": words[at + SLOT_MEMORY_AT_START]}
+            for slot, (at, size) in enumerate(zip(self._slots, self._sizes, strict=False))
+        ]
 
     @property
     def servers(self) -> list[dict[str, Any]]:

@@ -23,4 +23,6 @@ def modules_for(config: TrainConfig) -> list[str]:
     strategies = {*STRATEGIES.own_names(), config.strategy.name} - {AUTO}
     families = {*FAMILIES.own_names(), config.model.name} - {CUSTOM}
     late = [module for name in strategies for module in STRATEGIES.load(name).worker_modules]
+    if config.strategy.name != AUTO:
+        late += STRATEGIES.load(config.strategy.name).heavy_modules
     return ["aimass.training.workers.worker", *sorted({*map(STRATEGIES.module, strategies), *map(FAMILIES.module, families), *late})]

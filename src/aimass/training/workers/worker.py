@@ -28,6 +28,7 @@ from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
 from aimass.parameters.layout import RATE_FACTOR, SLOT_FREE, SLOT_RECEIVED, SLOT_SENT, SLOT_SPENT_NS, STOP, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.slices import SliceServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases.rows import Place, TrainingRows, slice_batch
 from aimass.training.leases.table import Lease, LeasePlan, LeaseTable
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
 
     from aimass.cluster.base import Context
     from aimass.data.batch import Batch
+    from aimass.models.manifest import Manifest
     from aimass.parameters.pace import Pace
     from aimass.training.config import TrainConfig
+    from aimass.training.slices.cut import Slice
     from aimass.training.workers.shaping import Shape
 
 STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED, OPERATION, SINCE_NS, LEAVE = range(SLOT_FREE, SLOT_FREE + 8)
@@ -69,6 +72,7 @@ class Orders:
     buffers: Tensor | None = None
     integers: dict[str, Tensor] = field(default_factory=dict)
     shape: Shape | None = None
+    division: tuple[Manifest, list[Slice]] | None = None
 
 
 class Worker:
@@ -115,6 +119,11 @@ class Worker:
         self.when_idle: Callable[[], None] = leases.pause
         self.when_leased: Callable[[], None] | None = None
         self.pace: Pace | None = None
+
+    @property
+    def clip_config(self) -> ClipConfig:
+        """How gradients are clipped."""
+        return self._clip
 
     @property
     def leases(self) -> LeaseTable:
@@ -354,13 +363,14 @@ def rate_of(learning_rate: float, schedule: ScheduleConfig, total_steps: int | N
     return lambda step: learning_rate * factor(schedule, step, total_steps)
 
 
-def _attach(orders: Orders, learner: Learner, descriptor: int) -> SharedMemoryServer:
-    """A worker's handle on the parameter server."""
+def _attach(orders: Orders, manifest: Manifest, descriptor: int) -> SharedMemoryServer:
+    """A worker's handle on the parameter server. Where p is divided, it has no more of the block at hand than it touches."""
     config = orders.config
     rate = rate_of(config.optimizer.learning_rate, config.schedule, orders.plan.total_batches)
-    options = server_options(config, [group.name for group in learner.manifest.groups], orders.slot)
+    options = server_options(config, [group.name for group in manifest.groups], orders.slot)
     update = outer_update(config) if config.strategy.sends_deltas else build_update(config.optimizer)
-    return plane_of(config).server(SharedMemory.attach(descriptor), orders.layout, update, rate, **options)
+    memory = SharedMemory.attach(descriptor, populate=orders.division is None)
+    return plane_of(config).server(memory, orders.layout, update, rate, **options)
 
 
 def _parameters_for(plane: Plane, server: SharedMemoryServer, learner: Learner) -> Tensor:
@@ -372,22 +382,40 @@ def _parameters_for(plane: Plane, server: SharedMemoryServer, learner: Learner) 
     return learner.parameters
 
 
-def main(context: Context) -> None:
-    """What a worker process runs."""
-    orders: Orders = context.payload
+def _whole(orders: Orders, plane: Plane, descriptor: int) -> tuple[Learner, SharedMemoryServer]:
+    """The whole model, bound to the server's vectors."""
     config = orders.config
-    torch.manual_seed(config.seed * 1_000_003 + orders.slot + 1)
     module = orders.module or build_module(config.model, orders.num_numbers, orders.cardinalities, orders.num_outputs)
     device = find_device(config.device, orders.slot)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     learner = Learner(module, build_task(orders.task), device=device, precision=config.precision, rate_of=config.optimizer.rate_of)
-    server = _attach(orders, learner, context.descriptors[0])
-    plane = plane_of(config)
-    waits = plane.in_rounds or plane.in_groups  # it may not write to a slot before it has something to do there
+    server = _attach(orders, learner.manifest, descriptor)
     if not config.strategy.sends_deltas:
-        gradient = learner.gradient_vector if waits else server.gradient
+        gradient = learner.gradient_vector if plane.has_slots_late else server.gradient
         learner.bind(_parameters_for(plane, server, learner), gradient, copy_module=False)
+    return learner, server
+
+
+def _divided(orders: Orders, descriptor: int) -> tuple[Learner, SharedMemoryServer]:
+    """The model without values, for a worker that takes its part of them."""
+    from aimass.training.slices.learner import SlicedLearner
+
+    assert orders.module is not None, "the driver has cut the model"
+    assert orders.division is not None, "the driver has cut the model"
+    manifest, slices = orders.division
+    server = _attach(orders, manifest, descriptor)
+    assert isinstance(server, SliceServer), "the plane divides p"
+    return SlicedLearner(orders.module, build_task(orders.task), manifest, slices, server, orders.config.precision), server
+
+
+def main(context: Context) -> None:
+    """What a worker process runs."""
+    orders: Orders = context.payload
+    config = orders.config
+    torch.manual_seed(config.seed * 1_000_003 + orders.slot + 1)
+    plane = plane_of(config)
+    learner, server = _divided(orders, context.descriptors[0]) if plane.divides else _whole(orders, plane, context.descriptors[0])
     if orders.buffers is not None:
         learner.set_float_buffers(orders.buffers)
     if orders.integers:
@@ -403,7 +431,7 @@ def main(context: Context) -> None:
         optimizer=config.optimizer,
     )
     worker.seed = config.seed if plane.in_rounds else None
-    worker.binds = waits and not config.strategy.sends_deltas
+    worker.binds = plane.has_slots_late and not config.strategy.sends_deltas
     worker.pace = pace_of(config, server, orders.slot)
     worker.when_leased = lambda: _tell(context.connection, learner)
     build_strategy(config.strategy).work(worker)

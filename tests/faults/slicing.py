@@ -1,0 +1,85 @@
+"""A worker with a part of the model that kills itself at one of the moments at which a death could matter, early in its life."""
+
+from itertools import count
+
+from faults.fate import Fate
+
+from aimass.parameters.slices import SliceServer
+from aimass.training import planes
+from aimass.training.replicas import group as group_module
+from aimass.training.replicas.addresses import AddressStore
+from aimass.training.slices import exchange, group
+from aimass.training.workers import worker
+
+MOMENTS = ("meet", "address", "send", "sent", "sum", "summed", "in update", "updated", "anywhere")
+_WEIGHTS = (1, 1, 5, 5, 5, 5, 5, 5, 5)
+_LONGEST_LIFE = 40  # in moments, of which a round has about 6
+_TRANSFERS = 12  # one in so many is a moment; a round has about 9 of them
+
+
+class SlicingServer(SliceServer):
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.fate = Fate(self, MOMENTS, _LONGEST_LIFE, _WEIGHTS)
+        apply = self.update.apply
+
+        def apply_in_halves(p, gradient, states, *rest):
+            half = len(p) // 2
+            if half:
+                apply(p[:half], gradient[:half], [state[:half] for state in states], *rest)
+                self.fate.reached("in update")
+            apply(p[half:], gradient[half:], [state[half:] for state in states], *rest)
+
+        self.update.apply = apply_in_halves
+
+    def decide(self, done, **options):
+        super().decide(done, **options)
+        self.fate.reached("updated")
+
+
+class SlicingGroup(group.SliceGroup):
+    def sum(self, vector):
+        self.server.fate.reached("sum")
+        super().sum(vector)
+        self.server.fate.reached("summed")
+
+    def _meet(self):
+        self.server.fate.reached("meet")
+        return super()._meet()
+
+    def _make(self, *arguments):
+        made, fate = super()._make(*arguments), self.server.fate
+        start, transfers = made._start, count()
+
+        def start_and_die(*arguments):
+            is_chosen = next(transfers) % _TRANSFERS == 7  # or groups would break again before they have done anything
+            if is_chosen:
+                fate.reached("send")
+            work = start(*arguments)
+            if is_chosen:
+                fate.reached("sent")
+            return work
+
+        made._start = start_and_die
+        return made
+
+
+class SlicingStore(AddressStore):
+    def __init__(self, server, *arguments):
+        super().__init__(server, *arguments)
+        self._fate = server.fate
+
+    def set(self, key, value):
+        super().set(key, value)
+        self._fate.reached("address")
+
+
+def main(context):
+    """The worker's entry, run in the forked process."""
+    planes.SliceServer = SlicingServer
+    exchange.SliceGroup = SlicingGroup
+    group_module.AddressStore = SlicingStore
+    worker_main(context)
+
+
+worker_main = worker.main

@@ -1,24 +1,30 @@
-"""A worker of rounds that kills itself at one of the moments at which a death could matter, in its first rounds.
+"""A worker of rounds, or of averages, that kills itself at one of the moments at which a death could matter, in its first rounds.
 
 It runs the real worker on the real server; only a SIGKILL is aimed.
 """
 
+from faults import killing
 from faults.fate import Fate
 
+from aimass.parameters.averages import AverageServer
 from aimass.parameters.rounds import RoundServer
 from aimass.training import planes
+from aimass.training.strategies.model_averaging import ModelAveragingConfig
 from aimass.training.workers import worker
 
 MOMENTS = ("compute", "fill", "filled", "shard", "in update", "updated", "commit", "committed", "take over", "anywhere")
+AVERAGE_MOMENTS = ("decide", "in commit", *MOMENTS)
 _LONGEST_LIFE = 30  # in moments, of which a round has about 9
 
 
-class MortalServer(RoundServer):
+class Mortal:
     """Asks its fate at every moment of a round."""
+
+    moments = MOMENTS
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
-        self.reached = Fate(self, MOMENTS, _LONGEST_LIFE).reached
+        self.reached = Fate(self, self.moments, _LONGEST_LIFE).reached
         apply = self.update.apply
 
         def apply_in_halves(p, gradient, states, *rest):
@@ -29,17 +35,6 @@ class MortalServer(RoundServer):
             apply(p[half:], gradient[half:], [state[half:] for state in states], *rest)
 
         self.update.apply = apply_in_halves
-
-    @property
-    def gradient(self):
-        if self.part is not None:
-            self.reached("compute")
-        return super().gradient
-
-    def _fill(self, part, weight):
-        self.reached("fill")
-        super()._fill(part, weight)
-        self.reached("filled")
 
     def _bring_on(self, shard, now, acting):
         self.reached("shard")
@@ -57,9 +52,57 @@ class MortalServer(RoundServer):
         return done
 
 
+class MortalServer(Mortal, RoundServer):
+    """Of rounds."""
+
+    @property
+    def gradient(self):
+        if self.part is not None:
+            self.reached("compute")
+        return super().gradient
+
+    def _fill(self, part, weight):
+        self.reached("fill")
+        super()._fill(part, weight)
+        self.reached("filled")
+
+
+class MortalAverages(Mortal, AverageServer):
+    """Of averages."""
+
+    moments = AVERAGE_MOMENTS
+
+    def pull(self, out):
+        self.reached("compute")
+        return super().pull(out)
+
+    def _fill_slot(self, slot, ticket):
+        self.reached("fill")
+        filled = super()._fill_slot(slot, ticket)
+        self.reached("filled")
+        return filled
+
+    def decide(self):
+        super().decide()
+        self.reached("decide")
+
+    def _commit_part(self, slot):
+        super()._commit_part(slot)
+        self.reached("in commit")
+
+
 def main(context):
     """The worker's entry, run in the forked process."""
     planes.RoundServer = MortalServer
+    worker_main(context)
+
+
+def main_of_averages(context):
+    """The same of a worker that averages, on integers that are added up, so that each batch can be told from p."""
+    planes.AverageServer = MortalAverages
+    ModelAveragingConfig.sums_parts = True
+    worker.Learner = killing.IntegerLearner
+    worker.outer_update = lambda config: killing.IntegerUpdate()
     worker_main(context)
 
 

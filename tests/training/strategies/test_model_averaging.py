@@ -97,6 +97,20 @@ def test_a_run_goes_on_where_it_stopped(wine, workers):
     assert_same(resumed.model, dict(straight.model.module.named_parameters()))
 
 
+def test_changes_in_8_bits_take_a_quarter_and_lead_as_far(wine):
+    runs = {}
+    for exchange in ("float32", "int8"):
+        strategy = {**TOGETHER, "every": 2, "exchange": exchange}
+        runs[exchange] = aimass.train(wine, **{**SMALL, "epochs": 8}, strategy=strategy, workers=2).wait()
+    sent = {exchange: run.metrics()["bytes_sent"] for exchange, run in runs.items()}
+    num_parameters = sum(parameter.numel() for parameter in runs["int8"].model.module.parameters())
+    exchanges = sent["float32"] // (4 * num_parameters)
+    assert sent["int8"] == exchanges * (num_parameters + 4 * -(-num_parameters // 256))
+    losses = {exchange: run.history()[-1]["train_loss"] for exchange, run in runs.items()}
+    assert losses["int8"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["int8"] != losses["float32"]
+
+
 def test_quorum_and_outer_are_read_as_people_write_them():
     def read(**settings):
         return parse_strategy({"name": "local_sgd", **settings})

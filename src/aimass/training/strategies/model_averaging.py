@@ -13,6 +13,7 @@ from aimass.core.config import Seconds
 from aimass.core.errors import UsageError
 from aimass.optim.config import OptimizerConfig
 from aimass.parameters.base import Pushed
+from aimass.parameters.int8 import Int8Blocks
 from aimass.training.strategy import Strategy, StrategyConfig
 from aimass.training.workers.steps import OwnSteps
 
@@ -70,6 +71,7 @@ class ModelAveragingConfig(StrategyConfig):
         grace: how long the others are waited for then, in seconds; by default as long again as it took until then, and at least a second.
         outer: the optimizer that takes p − mean for its gradient: a name, its settings, or `nesterov` for DiLoCo's; by default p
             becomes the mean.
+        exchange: what a worker sends its change as: `float32`, or `int8`, in about a quarter of the bytes.
     """
 
     name: Literal["model_averaging"] = "model_averaging"
@@ -77,6 +79,8 @@ class ModelAveragingConfig(StrategyConfig):
     quorum: Annotated[int | float, BeforeValidator(_quorum)] = 0.5
     grace: Annotated[Annotated[Seconds, Field(ge=0)] | None, BeforeValidator(_none)] = None
     outer: Annotated[dict[str, Any] | str | None, BeforeValidator(_outer)] = None
+
+    exchange: Literal["float32", "int8"] = "float32"
 
     @property
     def plane(self) -> str:
@@ -139,12 +143,17 @@ class ModelAveraging(Strategy):
     def work(self, worker: Worker) -> None:
         config = self.config
         assert isinstance(config, ModelAveragingConfig)
-        train = OwnSteps(worker)
+        train, int8 = OwnSteps(worker), Int8Blocks(worker.server.layout.num_parameters) if config.exchange == "int8" else None
         for part in worker.parts(config.every):
             clock = worker.pull()  # the newest mean
             loss, change = train(part)
             worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
-            if worker.push(change, clock) is Pushed.NOT_FINITE:
+            if int8 is None:
+                pushed = worker.push(change, clock)
+            else:
+                worker.moved(sent=int8.num_bytes)
+                pushed = worker.server.push(int8.send(change), clock)
+            if pushed is Pushed.NOT_FINITE:
                 train.reset()
 
 

@@ -97,11 +97,12 @@ def test_workers_are_slowed_killed_and_set_apart_as_asked(hard):
 
 
 def test_those_that_run_several_times_take_turns(home):
-    found = aimass.compare("iris", strategies=["single", "async_sgd"], workers=2, epochs=1, repeats=2, home=home)
+    found = aimass.compare("iris", strategies=["single", "auto"], workers=2, epochs=1, repeats=2, home=home)
     runs = [(trial.run, entry.strategy) for entry in found.entries for trial in entry.trials]
     created = {run.id: run.summary()["created"] for run in Run.list(home)}
-    assert [strategy for _, strategy in sorted(runs, key=lambda run: created[run[0]])] == ["single", "async_sgd"] * 2
-    assert found.rows()[0]["steps"] == 4
+    assert [strategy for _, strategy in sorted(runs, key=lambda run: created[run[0]])] == ["single", "auto"] * 2
+    assert [row["steps"] for row in found.rows()] == [4, 4]
+    assert found.entries[1].remarks()[0].startswith("trains by ")
 
 
 def test_all_leaves_out_who_cannot_and_says_why():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import AimassError, UsageError
-from aimass.training.strategy import STRATEGIES
+from aimass.training.strategy import AUTO, STRATEGIES
 from aimass.training.train import check_data, fit_model, settle
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def read_settings(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def _contender(label: str, strategy: Mapping[str, Any], workers: int, settings: Mapping[str, Any], data: Dataset) -> Contender:
-    plugin = STRATEGIES.load(strategy["name"])
-    own = {**settings, "strategy": dict(strategy), "workers": workers if plugin.most_workers is None else min(workers, plugin.most_workers)}
+    most = None if strategy["name"] == AUTO else STRATEGIES.load(strategy["name"]).most_workers
+    own = {**settings, "strategy": dict(strategy), "workers": workers if most is None else min(workers, most)}
     config = fit_model(read_settings(own), data)
     check_data(config, data)
     return Contender(label=label, settings=own, config=config)
@@ -93,6 +93,7 @@ def _read(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if bare:
             raise UsageError(f"{wanted!r} has no value for {bare[0]!r}; write a strategy's settings like parameter_server:staleness=3")
         settings = {"name": name.strip(), **{key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}}
-    settings["name"] = STRATEGIES.canonical(str(settings.get("name", "")))
+    name = str(settings.get("name", "")).strip()
+    settings["name"] = AUTO if name.lower() == AUTO else STRATEGIES.canonical(name)
     own = [f"{name}={value}" for name, value in settings.items() if name != "name"]
     return ":".join([settings["name"], *own]), settings

@@ -8,6 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from aimass.training.events import OptimizerChosen, StrategyChosen
+from aimass.training.showing.standing import news
+
 if TYPE_CHECKING:
     from aimass.training.run import Run
 
@@ -63,7 +66,9 @@ class Trial:
             for e in history
         )
         metrics = found["metrics"] or {}
-        return cls(run=run.id, state=found["state"], message=found["message"], points=points, metrics=metrics, notes=tuple(notes))
+        told = [event for envelope in run.events() if (event := envelope.event()) is not None]
+        chosen = [news(event) or "" for event in told if isinstance(event, StrategyChosen | OptimizerChosen)]
+        return cls(run=run.id, state=found["state"], message=found["message"], points=points, metrics=metrics, notes=(*chosen, *notes))
 
     @property
     def best_loss(self) -> float | None:

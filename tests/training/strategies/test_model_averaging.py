@@ -33,16 +33,17 @@ def test_averages_after_each_step_of_sgd_are_rounds_of_the_parameter_server(wine
 
 
 @pytest.mark.parametrize(
-    ("outer", "reference"),
+    ("outer", "reference", "momentum"),
     [
-        (None, lambda p: torch.optim.SGD(p, lr=1.0)),
-        ("nesterov", lambda p: torch.optim.SGD(p, lr=0.7, momentum=0.9, nesterov=True)),
-        ({"name": "adam", "lr": 0.05, "eps": 0.001}, lambda p: torch.optim.Adam(p, lr=0.05, eps=0.001)),
+        (None, lambda p: torch.optim.SGD(p, lr=1.0), 0.9),
+        ("nesterov", lambda p: torch.optim.SGD(p, lr=0.7, momentum=0.9, nesterov=True), 0.0),
+        ({"name": "adam", "lr": 0.05, "eps": 0.001}, lambda p: torch.optim.Adam(p, lr=0.05, eps=0.001), 0.0),
     ],
-    ids=["plain", "diloco", "adam"],
+    ids=["plain, states reset", "diloco", "adam"],
 )
-def test_a_round_is_an_outer_step_by_the_mean_change(wine, outer, reference):
-    settings = {**SMALL, "strategy": {**TOGETHER, "every": 3, "outer": outer}, "workers": 2}
+def test_a_round_is_an_outer_step_by_the_mean_change(wine, outer, reference, momentum):
+    strategy = {**TOGETHER, "every": 3, "outer": outer, "states": "reset"}
+    settings = {**SMALL, "strategy": strategy, "workers": 2, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": momentum}}
     run = aimass.train(wine, **settings).wait()
 
     config, _ = settle(settings)
@@ -56,7 +57,7 @@ def test_a_round_is_an_outer_step_by_the_mean_change(wine, outer, reference):
             ends, weights = [], []
             for index in range(first, min(first + 2, plan.leases_per_epoch)):
                 torch.nn.utils.vector_to_parameters(p.detach().clone(), parameters)
-                local = torch.optim.SGD(parameters, lr=0.1)
+                local = torch.optim.SGD(parameters, lr=0.1, momentum=momentum)
                 rows = torch.from_numpy(plan.rows(epoch * plan.leases_per_epoch + index))
                 for batch in rows.split(16):
                     local.zero_grad()
@@ -69,6 +70,12 @@ def test_a_round_is_an_outer_step_by_the_mean_change(wine, outer, reference):
             trained.step()
     torch.nn.utils.vector_to_parameters(p.detach(), parameters)
     assert_same(run.model, dict(module.named_parameters()))
+
+
+def test_one_worker_that_keeps_its_states_is_plain_torch(wine):
+    settings = {**SMALL, "strategy": {"name": "model_averaging", "every": 2}, "optimizer": {"name": "adam", "lr": 0.01}}
+    run = aimass.train(wine, **settings).wait()
+    assert_same(run.model, train_plainly(wine, settings, lambda p: torch.optim.Adam(p, lr=0.01)))
 
 
 def test_an_epoch_is_dealt_evenly():

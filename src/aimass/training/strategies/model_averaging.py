@@ -71,6 +71,7 @@ class ModelAveragingConfig(StrategyConfig):
         grace: how long the others are waited for then, in seconds; by default as long again as it took until then, and at least a second.
         outer: the optimizer that takes p − mean for its gradient: a name, its settings, or `nesterov` for DiLoCo's; by default p
             becomes the mean.
+        states: what becomes of a worker's optimizer states after an exchange: `keep` them, or `reset` them, as where clients are many.
         exchange: what a worker sends its change as: `float32`, or `int8`, in about a quarter of the bytes.
     """
 
@@ -80,6 +81,7 @@ class ModelAveragingConfig(StrategyConfig):
     grace: Annotated[Annotated[Seconds, Field(ge=0)] | None, BeforeValidator(_none)] = None
     outer: Annotated[dict[str, Any] | str | None, BeforeValidator(_outer)] = None
 
+    states: Literal["keep", "reset"] = "keep"
     exchange: Literal["float32", "int8"] = "float32"
 
     @property
@@ -146,6 +148,8 @@ class ModelAveraging(Strategy):
         train, int8 = OwnSteps(worker), Int8Blocks(worker.server.layout.num_parameters) if config.exchange == "int8" else None
         for part in worker.parts(config.every):
             clock = worker.pull()  # the newest mean
+            if config.states == "reset":
+                train.reset()
             loss, change = train(part)
             worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
             if int8 is None:

@@ -7,6 +7,8 @@ from aimass.models.family import FAMILIES
 from aimass.training.strategy import STRATEGIES, parse_strategy
 
 TASKS = {"rows": {"binary": "breast_cancer", "multiclass": "wine", "regression": "diabetes"}, "images": {"multiclass": "digits"}}
+TASKS["text"] = {"language": {"text": ["to be, or not to be: that is the question. " * 40]}}
+SETTINGS = {"text": {"layers": 1, "heads": 2, "width": 16, "context": 16}}
 EPOCHS = 4
 
 
@@ -27,13 +29,16 @@ CASES = [
 
 @pytest.mark.parametrize(("family", "name", "workers", "task"), CASES)
 def test_it_learns_counts_saves_and_answers(family, name, workers, task, tmp_path):
-    data = aimass.data.load(TASKS[FAMILIES.load(family).takes][task])
+    kind = FAMILIES.load(family).takes
+    data = aimass.data.load(TASKS[kind][task], task=task)
     assert data.task == task
-    run = aimass.train(data, model=family, strategy=name, workers=workers, epochs=EPOCHS, lr=0.01).wait()
+    run = aimass.train(
+        data, model={"name": family, **SETTINGS.get(kind, {})}, strategy=name, workers=workers, epochs=EPOCHS, lr=0.01
+    ).wait()
     config, metrics, history = run.config, run.metrics(), run.history()
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    batches = EPOCHS * -(-len(data.train) // config.batch_size)
+    batches = EPOCHS * -(-len(run.data.train) // config.batch_size)
     assert metrics["steps"] == batches
     if config.strategy.sync_batches == 1:
         assert sum(metrics["staleness"]) == batches

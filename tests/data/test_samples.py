@@ -3,10 +3,10 @@ import pytest
 from sklearn import datasets
 
 from aimass.data import load
-from aimass.data.samples import SAMPLES, read_sample
+from aimass.data.samples import SAMPLES, TEXTS, read_sample
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name not in TEXTS])
 def test_every_sample_holds_what_scikit_learn_ships(name):
     bunch = getattr(datasets, f"load_{name}")()
     raw = read_sample(name)
@@ -42,3 +42,11 @@ def test_classes_go_by_their_names(name, task, classes):
 def test_the_pixels_of_digits():
     features = load("digits").encoder.features
     assert (features[0], features[-1], len(features)) == ("pixel_0_0", "pixel_7_7", 64)
+
+
+def test_the_text_that_ships_with_python():
+    from pydoc_data.topics import topics
+
+    [documents] = read_sample("python_docs").table.to_pydict().values()
+    assert documents == [topics[name] for name in sorted(topics)]
+    assert sum(map(len, documents)) > 300_000

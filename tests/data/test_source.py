@@ -81,7 +81,7 @@ def test_a_file_wins_over_a_sample(tmp_path, monkeypatch):
     ("given", "message"),
     [
         ("no/such.csv", r"there is no file 'no/such.csv'; give the path of a CSV file, or one of the samples: breast_cancer"),
-        ("digit", r"did you mean the sample 'digits'\? Samples: breast_cancer, diabetes, digits, iris, wine"),
+        ("digit", r"did you mean the sample 'digits'\? Samples: breast_cancer, diabetes, digits, iris, python_docs, wine"),
         ("a\0b", "there is no file"),
     ],
 )

@@ -17,14 +17,16 @@ class Encoded:
 
     Args:
         numbers: standardised numbers, booleans and their indicators. float32 (num_rows, num_numbers), C-contiguous.
-        categories: ids, each below its column's cardinality. int64 (num_rows, num_categories).
-        targets: class ids, int64 (num_rows,); standardised values, float32 (num_rows,), for regression; None where not known.
+        categories: ids, each below its column's cardinality. int64 (num_rows, num_categories). The bytes of text, uint8
+            (num_rows, context).
+        targets: class ids, int64 (num_rows,); standardised values, float32 (num_rows,), for regression; the next bytes, uint8
+            (num_rows, context), of text; None where not known.
         rows: which row of the source each is. int64 (num_rows,).
         weights: how much each row counts. float32 (num_rows,); None when all count the same.
     """
 
     numbers: NDArray[np.float32]
-    categories: NDArray[np.int64]
+    categories: NDArray[np.int64] | NDArray[np.uint8]
     targets: NDArray[Any] | None
     rows: NDArray[np.int64]
     weights: NDArray[np.float32] | None = None

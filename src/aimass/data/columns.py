@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aimass.core.errors import DataError
 from aimass.data.conform import dictionary_of
 from aimass.data.pixels import ImageColumn
+from aimass.data.text import TextColumn
 from aimass.data.values import Missing, boolean, category, number
 
 if TYPE_CHECKING:
@@ -203,12 +204,13 @@ class CategoricalColumn:
         categories.append(found)
 
 
-FeatureColumn = NumericColumn | BooleanColumn | CategoricalColumn | ImageColumn
+FeatureColumn = NumericColumn | BooleanColumn | CategoricalColumn | ImageColumn | TextColumn
 COLUMN_TYPES: dict[str, type[FeatureColumn]] = {
     "numeric": NumericColumn,
     "boolean": BooleanColumn,
     "categorical": CategoricalColumn,
     "image": ImageColumn,
+    "text": TextColumn,
 }
 
 

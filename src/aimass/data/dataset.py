@@ -31,12 +31,14 @@ class Rows:
         ids: which row of the source each is, from 0. int64 (num_rows,).
         encoder: what turns them into arrays.
         places: where a row of `table` stands in its source, for messages.
+        text: of windows of text, what they were cut from.
     """
 
     table: pa.Table
     ids: NDArray[np.int64]
     encoder: Encoder
     places: Places = field(default_factory=RowNumbers, repr=False)
+    text: bytes = field(default=b"", repr=False)
 
     @cached_property
     def encoded(self) -> Encoded:
@@ -62,7 +64,7 @@ class Dataset:
         name: the source, for messages.
         schema: every column of the source.
         target: the column to predict.
-        task: `binary`, `multiclass` or `regression`.
+        task: `binary`, `multiclass`, `regression` or `language`.
         encoder: fitted on `train` alone.
         train: rows to learn from.
         validation: rows that decide when to stop; may be empty when there are few.

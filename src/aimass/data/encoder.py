@@ -25,6 +25,7 @@ from aimass.data.pixels import ImageColumn
 from aimass.data.schema import Schema, listed
 from aimass.data.source import Places, RowNumbers
 from aimass.data.target import class_ids, classes_of, refuse_missing, refuse_new_classes, weights_of
+from aimass.data.text import NUM_BYTES, TextColumn
 from aimass.data.values import Missing
 
 if TYPE_CHECKING:
@@ -135,7 +136,15 @@ class Encoder:
     @cached_property
     def cardinalities(self) -> tuple[int, ...]:
         """How many ids each categorical column has, in order."""
+        if self.context:
+            return (NUM_BYTES,) * self.context
         return tuple(column.cardinality for column in self.columns if isinstance(column, CategoricalColumn))
+
+    @cached_property
+    def context(self) -> int:
+        """How many bytes of text a row has; 0 where it has none."""
+        first = self.columns[0] if self.columns else None
+        return first.context if isinstance(first, TextColumn) else 0
 
     @cached_property
     def has_images(self) -> bool:
@@ -165,6 +174,8 @@ class Encoder:
         """
         import numpy as np
 
+        if self.context:
+            return self._windows(table, rows)
         places = places or RowNumbers()
         typed = self.conform(table, places)
         numbers = np.empty((typed.num_rows, self.num_numbers), dtype=np.float32)
@@ -174,7 +185,7 @@ class Encoder:
             if isinstance(column, CategoricalColumn):
                 categories[:, category] = column.encode(typed.column(column.name))
                 category += 1
-            else:
+            elif not isinstance(column, TextColumn):
                 column.write(typed.column(column.name), numbers[:, number : number + column.width])
                 number += column.width
         present = typed.column_names
@@ -295,6 +306,20 @@ class Encoder:
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"this encoder is damaged ({type(error).__name__}: {error}); save the model again") from None
 
+    def _windows(self, table: pa.Table, rows: NDArray[np.int64] | None) -> Encoded:
+        """Windows of text: each byte is an input, and the one after it its target. Both uint8 (num_rows, context)."""
+        import numpy as np
+
+        column = self.columns[0]
+        assert isinstance(column, TextColumn)
+        windows = column.windows(table.column(column.name))
+        return Encoded(
+            numbers=np.empty((len(windows), 0), dtype=np.float32),
+            categories=np.ascontiguousarray(windows[:, :-1]),
+            targets=np.ascontiguousarray(windows[:, 1:]),
+            rows=np.arange(len(windows), dtype=np.int64) if rows is None else rows,
+        )
+
     def _targets(self, column: Any, places: Places) -> NDArray[Any]:
         """Class ids, int64 (num_rows,), or standardised values, float32 (num_rows,)."""
         import numpy as np
@@ -322,5 +347,6 @@ _WANTED = {
     "numeric": f"give a number{_UNKNOWN}",
     "boolean": f"give true or false{_UNKNOWN}",
     "categorical": f"give a text or a number{_UNKNOWN}",
+    "text": "give a text",
     "image": "give its pixels from 0 to 255 as rows of the image, or the bytes of an image file as base64",
 }

@@ -30,6 +30,7 @@ from aimass.data.target import (
     target_kind,
     weights_of,
 )
+from aimass.data.text import TASK, load_text, means_text, text_rows
 from aimass.data.values import Missing
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ def load(
     Args:
         source: the path of a CSV file; of a file of images in the format of MNIST, or a folder of image files with a folder for
             each class; a sample (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`); a dict of columns, a list of rows that are
-            dicts, a pandas DataFrame or a pyarrow Table. A file wins over a sample of the same name.
+            dicts, a pandas DataFrame or a pyarrow Table. A file wins over a sample of the same name. A `.txt` file, a folder of
+            them and the sample `python_docs` are text, where no target is named.
         target: the column to predict. Samples call theirs `target`, and it may be left out.
         schema: column name → `numeric`, `categorical`, `boolean` or `ignored`, for columns whose kind is told wrongly.
-        task: `binary`, `multiclass` or `regression`; told from the target where not given.
+        task: `binary`, `multiclass` or `regression`; told from the target where not given. `language` reads text: files, or the
+            column `text` of a table.
         split: the shares of training, validation and test.
         stratify: whether each split gets its share of each class; None does so for classification.
         seed: decides which row goes where.
@@ -77,6 +80,9 @@ def load(
     """
     fractions, rules, size = check_fractions(split), Missing(missing), read_size(image_size)
     asked = {"task": task, "split": list(fractions), "stratify": stratify, "seed": seed, "weight": weight, "missing": list(rules.extra)}
+    if means_text(source, target, task):
+        _refuse_beside_text(schema=schema, stratify=stratify, weight=weight, image_size=image_size)
+        return load_text(source, fractions, _origin(source, {"target": None, "task": TASK, "split": list(fractions)}))
     # 1. Read the source; tell what each column is, and what is to be predicted.
     raw = open_source(source, Wanted(size=size))
     if size is not None and not isinstance(raw.places, Files):
@@ -130,6 +136,8 @@ def read_rows(source: Any, encoder: Encoder, *, need_target: bool) -> Rows:
     """
     import numpy as np
 
+    if encoder.context:
+        return text_rows(source, encoder)
     images = [column.shape for column in encoder.columns if isinstance(column, ImageColumn)]
     raw = open_source(source, Wanted(channels=images[0][0], size=images[0][1:]) if images else None)
     table = raw.table
@@ -172,6 +180,8 @@ def describe(
     for option in options:
         if option not in known:
             raise unknown_name("option", option, known)
+    if means_text(source, target, options.get("task")):
+        return load(source, target, schema=schema, **options).describe()
     raw = open_source(source, Wanted(size=read_size(options.get("image_size"))))
     if target is not None or raw.target is not None:
         return load(raw, target, schema=schema, missing=missing, **options).describe()
@@ -222,6 +232,12 @@ def _check_inputs(raw: Raw, found: Schema, table: pa.Table, encoder: Encoder, tr
         raise DataError(f"{raw.name} has no column to learn from besides the target{because}; add columns, or say their kinds with schema=")
     if encoder.weight is not None and not weights_of(encoder.weight, table.column(encoder.weight), raw.places)[train].any():
         raise DataError(f"the weight {encoder.weight!r} is 0 in every training row; give some rows a weight above 0")
+
+
+def _refuse_beside_text(**options: Any) -> None:
+    given = next((name for name, value in options.items() if value), None)
+    if given is not None:
+        raise UsageError(f"{given} says something of columns, and text has none; leave it out, or name the target of a table")
 
 
 def _kinds(schema: Mapping[str, str] | Schema | None) -> dict[str, str]:

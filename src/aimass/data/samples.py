@@ -1,6 +1,7 @@
-"""The data sets that ship with scikit-learn, as tables. Nothing is downloaded.
+"""The data sets that ship with scikit-learn, and a text that ships with Python. Nothing is downloaded.
 
-Its files are read, and it is not imported: that would cost every process a second and 80 MB. The tests hold the tables against it.
+The files of scikit-learn are read, and it is not imported: that would cost every process a second and 80 MB. The tests hold the
+tables against it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gzip
 import importlib.util
 import io
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SAMPLES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+TEXTS = ("python_docs",)
+SAMPLES = ("breast_cancer", "diabetes", "digits", "iris", *TEXTS, "wine")
 TARGET = "target"
 
 _CELLS = [
@@ -73,6 +76,8 @@ def read_sample(name: str) -> Raw:
     """
     import pyarrow as pa
 
+    if name in TEXTS:
+        return Raw(name=name, table=pa.table({"text": _topics()}))
     if name in _CLASSES_IN_THE_FIRST_LINE:
         (_, _, *classes), *lines = csv.reader(io.StringIO(_text(_CLASSES_IN_THE_FIRST_LINE[name])))
         values, target = _numbers(line[:-1] for line in lines), pa.array([classes[int(line[-1])] for line in lines])
@@ -84,6 +89,15 @@ def read_sample(name: str) -> Raw:
         target = pa.array([float(line) for line in _text("diabetes_target.csv.gz").splitlines()])
     columns = {feature: pa.array(column.copy()) for feature, column in zip(_FEATURES[name], values.T, strict=True)}
     return Raw(name=name, table=pa.table({**columns, TARGET: target}), target=TARGET, image=_IMAGES.get(name))
+
+
+def _topics() -> list[str]:
+    """The help on Python's language, by topic: half a megabyte of prose and examples. It is that of the Python which runs."""
+    try:
+        topics: dict[str, str] = import_module("pydoc_data.topics").topics
+    except ImportError:
+        raise DataError("the sample python_docs is the help that ships with Python (pydoc_data), and this Python came without it") from None
+    return [topics[name] for name in sorted(topics)]
 
 
 def _text(file: str) -> str:

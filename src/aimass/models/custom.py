@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 _ROWS = 2
 
 
-def check_module(module: nn.Module, num_numbers: int, cardinalities: Sequence[int], num_outputs: int) -> None:
+def check_module(module: nn.Module, num_numbers: int, cardinalities: Sequence[int], num_outputs: int, context: int = 0) -> None:
     """Try a module on two rows of zeros, in evaluation mode and without gradients, so that nothing in it changes.
 
     Args:
         module: called as `module(numbers)`, or as `module(numbers, categories)` where there are categories.
         num_numbers: numbers per row.
         cardinalities: how many ids each categorical column has.
-        num_outputs: what the task needs for each row.
+        num_outputs: what the task needs for each row, or for each of `context` bytes.
+        context: bytes of text a row; 0 for none.
 
     Raises:
         UsageError: it cannot be called so, or gives another shape.
@@ -39,7 +40,9 @@ def check_module(module: nn.Module, num_numbers: int, cardinalities: Sequence[in
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"the module fails on {inputs}: {reason}; let it take these") from error
     shape = tuple(getattr(outputs, "shape", ()))
-    fitting = [(_ROWS, num_outputs), (_ROWS,)] if num_outputs == 1 else [(_ROWS, num_outputs)]
+    fitting = (
+        [(_ROWS, context, num_outputs)] if context else [(_ROWS, num_outputs), (_ROWS,)] if num_outputs == 1 else [(_ROWS, num_outputs)]
+    )
     if shape not in fitting:
         given = shape if hasattr(outputs, "shape") else f"a {type(outputs).__name__}"
         raise UsageError(

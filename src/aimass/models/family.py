@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aimass.core.config import Config
 from aimass.core.errors import UsageError
 from aimass.core.plugins import Kind
+from aimass.data.text import TASK
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ class Family(ABC):
 
     Attributes:
         config: the class of its settings.
-        takes: the data it is for: `"rows"` of numbers and categories, or `"images"`.
+        takes: the data it is for: `"rows"` of numbers and categories, `"images"`, or `"text"`.
     """
 
     config: ClassVar[type[FamilyConfig]]
@@ -46,6 +47,10 @@ class Family(ABC):
         Raises:
             UsageError: the family is for other data.
         """
+        if (encoder.task == TASK) != (self.takes == "text"):
+            given = "text" if encoder.task == TASK else f"the target {encoder.target!r}"
+            suited = "a transformer" if encoder.task == TASK else "an mlp, a cnn or a linear model"
+            raise UsageError(f"the model {config.name!r} is not for {given}, which {suited} learns; use that, or other data")
         return config
 
     @abstractmethod
@@ -60,8 +65,9 @@ class Family(ABC):
 
         Returns:
             a module that is called as `module(numbers)`, or as `module(numbers, categories)` where there are categories:
-            float32 (rows, num_numbers) and int64 (rows, num_categories) give (rows, num_outputs). Its method `pieces()`
-            gives the modules that, one after the other, do what it does; a network may be cut between any two of them.
+            float32 (rows, num_numbers) and int64 (rows, num_categories) give (rows, num_outputs); of text, no numbers and uint8
+            (rows, context) give (rows, context, num_outputs). Its method `pieces()` gives the modules that, one after the other, do
+            what it does; a network may be cut between any two of them.
         """
 
     def grow(self, small: nn.Module, large: nn.Module, generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ parameters, alike at a million and 3% faster at five million; adding also leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,6 @@ from aimass.models.precision import Bf16
 if TYPE_CHECKING:
     from aimass.data.batch import Batch, Encoded
     from aimass.models.tasks import Task
-
-_EVALUATION_ROWS = 4096
 
 
 class Learner:
@@ -211,26 +209,27 @@ class Learner:
             shape (rows, num_outputs), on the CPU.
         """
         self.refresh()
-        return self._outputs([inputs])[0]
+        with torch.no_grad(), self._evaluating():
+            return self._forward(inputs).cpu()
 
-    def evaluate(self, encoded: Encoded, batch_size: int = _EVALUATION_ROWS) -> dict[str, float]:
+    def evaluate(self, encoded: Encoded, batch_size: int | None = None) -> dict[str, float]:
         """How well the module does on encoded rows, by the task's quick metrics.
 
         Args:
             encoded: rows with targets.
-            batch_size: rows per forward pass.
+            batch_size: rows per forward pass; by default as many as the task allows.
         """
         from aimass.models.tensors import inputs_of, tensor_of
 
         assert encoded.targets is not None, "rows without targets cannot be evaluated"
         self.refresh()
-        parts = self._outputs(inputs_of(encoded, batch_size))
-        outputs = torch.cat(parts) if parts else torch.empty(0)
-        return self.task.quick(outputs, tensor_of(encoded.targets), None if encoded.weights is None else tensor_of(encoded.weights))
-
-    def _outputs(self, parts: Iterable[Mapping[str, Tensor]]) -> list[Tensor]:
+        targets, size = tensor_of(encoded.targets), batch_size or self.task.rows_at_once
+        parts = []
         with torch.no_grad(), self._evaluating():
-            return [self._forward(inputs).cpu() for inputs in parts]
+            for inputs, known in zip(inputs_of(encoded, size), torch.split(targets, size), strict=False):
+                parts.append(self.task.kept(self._forward(inputs).cpu(), known))
+        outputs = torch.cat(parts) if parts else torch.empty(0)
+        return self.task.quick(outputs, targets, None if encoded.weights is None else tensor_of(encoded.weights))
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

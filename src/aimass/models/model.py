@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.core.files import whole_folder, write_json, write_tensors
 from aimass.data.pixels import ImageColumn
+from aimass.data.text import TEXT, prompt_of, windows_of
 from aimass.models.config import CustomConfig, build_module, parse_model
+from aimass.models.language import ANSWER_BYTES, check_generation, go_on
 from aimass.models.manifest import Manifest
 from aimass.models.tasks import Task, task_of
 from aimass.models.tensors import inputs_of, tensor_of
@@ -54,13 +56,47 @@ class Model:
             data: a dict (one row), a list of dicts, the path of a CSV file, a part of a data set, a DataFrame or an Arrow table.
 
         Returns:
-            a dict a row: `prediction`, and for classes `probability` and `probabilities`.
+            a dict a row: `prediction`, and for classes `probability` and `probabilities`; of a language model `text`, as the
+            likeliest bytes go on with the row's, 64 at most.
 
         Raises:
             DataError: a row lacks a column, or holds a value that its column cannot.
         """
+        if self.encoder.context:
+            prompts = self._prompts(data)
+            return [{TEXT: self.generate(prompt, max_bytes=ANSWER_BYTES, temperature=0.0)} for prompt in prompts]
         encoded = self._encode(data, need_target=False)
         return self.task.answers(self._outputs(encoded), self.encoder)
+
+    def generate(self, prompt: str = "", max_bytes: int = 200, *, temperature: float = 0.8, top_k: int | None = None, seed: int = 0) -> str:
+        """How a language model goes on with a text.
+
+        Args:
+            prompt: the text; empty for the beginning of a document.
+            max_bytes: how many bytes to add at most; it ends where the model ends the document.
+            temperature: how daring it is: 0 always takes the likeliest byte, 1 draws as the model learned.
+            top_k: draw among so many of the likeliest bytes alone.
+            seed: the same one gives the same text.
+
+        Returns:
+            what comes after the prompt. Bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+            UsageError: the model is none of language, or an argument is out of range.
+        """
+        if not self.encoder.context:
+            raise UsageError(f"{self!r} is no language model, so it cannot go on with a text; train model='transformer' on text")
+        check_generation(max_bytes, temperature, top_k)
+        added = go_on(
+            self.module,
+            prompt.encode("utf-8", "surrogateescape"),
+            context=self.encoder.context,
+            max_bytes=max_bytes,
+            temperature=temperature,
+            top_k=top_k,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return added.decode("utf-8", "replace")
 
     def run(self, numbers: Tensor, categories: Tensor | None = None) -> Tensor:
         """The network's outputs for encoded rows, where its own tensors are and in float32 on the CPU when done. (rows, num_outputs)
@@ -89,8 +125,13 @@ class Model:
         encoded = self._encode(data, need_target=True)
         if encoded.targets is None or not len(encoded.targets):
             raise DataError("there is no row with a target to evaluate on; give rows with the target column, or a split that is not empty")
-        weights = None if encoded.weights is None else tensor_of(encoded.weights)
-        return self.task.metrics(self._outputs(encoded), tensor_of(encoded.targets), weights)
+        weights, targets, size = None if encoded.weights is None else tensor_of(encoded.weights), tensor_of(encoded.targets), ROWS_AT_ONCE
+        size = min(size, self.task.rows_at_once)
+        parts = [
+            self.task.kept(self.run(**inputs), known)
+            for inputs, known in zip(inputs_of(encoded, size), torch.split(targets, size), strict=True)
+        ]
+        return self.task.metrics(torch.cat(parts), targets, weights)
 
     def signature(self) -> dict[str, Any]:
         """What goes in and what comes out, as JSON."""
@@ -150,6 +191,8 @@ class Model:
         from aimass.data.dataset import Rows
 
         if isinstance(data, Rows):
+            if self.encoder.context and data.encoder.context:
+                return windows_of(data.text, self.encoder).encoded
             same = data.encoder is self.encoder or data.encoder.to_json() == self.encoder.to_json()
             return data.encoded if same else self.encoder.encode(data.table, rows=data.ids, places=data.places)
         holds_lists = isinstance(data, Mapping) and any(isinstance(value, list | tuple) for value in data.values())
@@ -158,6 +201,18 @@ class Model:
         if not need_target and isinstance(data, Sequence) and not isinstance(data, str):
             return self.encoder.encode_rows(data)
         return read_rows(data, self.encoder, need_target=need_target).encoded
+
+    def _prompts(self, data: Any) -> list[str]:
+        """The texts that rows ask to go on with."""
+        from aimass.data.dataset import Rows
+        from aimass.data.source import open_source
+
+        if isinstance(data, Rows):
+            return [bytes(window).decode("utf-8", "replace") for window in data.encoded.categories]
+        if isinstance(data, Mapping):
+            return [prompt_of(data)]
+        rows = data if isinstance(data, Sequence) and not isinstance(data, str) else open_source(data).table.to_pylist()
+        return [prompt_of(row) for row in rows]
 
     def _outputs(self, encoded: Encoded) -> Tensor:
         parts = [self.run(**inputs) for inputs in inputs_of(encoded, ROWS_AT_ONCE)]

@@ -17,19 +17,21 @@ from aimass.models import metrics
 if TYPE_CHECKING:
     from aimass.data.encoder import Encoder
 
-TASKS = ("binary", "multiclass", "regression")
+TASKS = ("binary", "multiclass", "regression", "language")
 
 
 class Task(ABC):
     """The base of every task. `outputs` are what a module gives for some rows, (rows, num_outputs).
 
     Attributes:
-        name: `binary`, `multiclass` or `regression`.
+        name: `binary`, `multiclass`, `regression` or `language`.
         primary: the metric that says which of two models is the better one, and whether `"max"` or `"min"` is.
+        rows_at_once: how many rows are evaluated together at most.
     """
 
     name: ClassVar[str]
     primary: ClassVar[tuple[str, str]]
+    rows_at_once: ClassVar[int] = 4096
 
     @abstractmethod
     def num_outputs(self, classes: Sequence[Any] | None) -> int:
@@ -50,6 +52,10 @@ class Task(ABC):
     @abstractmethod
     def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
         """Every metric beside the loss."""
+
+    def kept(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What `quick` and `metrics` need of the outputs of some rows, which are theirs to keep while others are evaluated."""
+        return outputs
 
     def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The mean loss, Σ w·l / Σ w. A scalar; 0 where all weights are.
@@ -214,7 +220,7 @@ def build_task(name: str, *, target_mean: float | None = None, target_std: float
     """The task of a name.
 
     Args:
-        name: `binary`, `multiclass` or `regression`.
+        name: `binary`, `multiclass`, `regression` or `language`.
         target_mean: of the training targets, for regression.
         target_std: of the training targets, for regression.
 
@@ -228,6 +234,10 @@ def build_task(name: str, *, target_mean: float | None = None, target_std: float
             return Multiclass()
         case "regression":
             return Regression(0.0 if target_mean is None else target_mean, 1.0 if target_std is None else target_std)
+        case "language":
+            from aimass.models.language import Language
+
+            return Language()
     raise unknown_name("task", name, TASKS)
 
 

@@ -26,7 +26,7 @@ NUMPY_TYPES = {
     "FP64": "<f8",
 }
 DATATYPES = (*NUMPY_TYPES, "BYTES")
-_DATATYPE_OF_KIND = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "image": "UINT8"}
+_DATATYPE_OF_KIND = {"numeric": "FP64", "boolean": "BOOL", "categorical": "BYTES", "image": "UINT8", "text": "BYTES"}
 
 
 def metadata(name: str, versions: Sequence[int | str], signature: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def open_learner(config: TrainConfig, data: Dataset, task: Task, module: nn.Modu
             module = build_module(config.model, *shape)
         else:
             module = deepcopy(module)
-            check_module(module, *shape)
+            check_module(module, *shape, context=data.encoder.context)
         learner = Learner(module, task, device=find_device(config.device), rate_of=config.optimizer.rate_of)
         if config.precision != "auto":
             learner.compute_in(config.precision)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.core.config import nest
 from aimass.core.errors import DataError, UsageError, unknown_name
+from aimass.data.text import with_context
 from aimass.models.config import CUSTOM, is_module
 from aimass.models.family import FAMILIES
 from aimass.training.config import SHORTHANDS, TrainConfig
@@ -52,7 +53,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     if config.workers:
         _warm_up(config)
     dataset = load_data(data, target)
-    config = fit_model(config, dataset)
+    config, dataset = fit_model(config, dataset)
     check_data(config, dataset)
     check_layers(config, dataset, module)
     if config.transfers or config.optimizer.rates:
@@ -97,7 +98,7 @@ def resume(
     _check_devices(config)
     if config.workers:
         _warm_up(config)
-    dataset = _load_again(run, data)
+    config, dataset = fit_model(config, _load_again(run, data))
     check_data(config, dataset)
     check_layers(config, dataset, model)
     if config.start_from is not None:
@@ -123,16 +124,19 @@ def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:
     return TrainConfig.parse(nest(plain)), module if is_module(module) else None
 
 
-def fit_model(config: TrainConfig, data: Dataset) -> TrainConfig:
-    """The settings with the model made to suit the data: a cnn, for one, learns the size of the images.
+def fit_model(config: TrainConfig, data: Dataset) -> tuple[TrainConfig, Dataset]:
+    """The settings and the data made to suit each other: a cnn learns the size of the images, and text is cut as a transformer sees it.
 
     Raises:
         UsageError: the model is for other data.
+        DataError: the text is too short.
     """
     if config.model.name == CUSTOM:
-        return config
+        return config, data
     model = FAMILIES.load(config.model.name).settle(config.model, data.encoder)
-    return config.model_copy(update={"model": model})
+    if data.encoder.context:
+        data = with_context(data, model.context)
+    return config.model_copy(update={"model": model}), data
 
 
 def check_data(config: TrainConfig, data: Dataset) -> None:

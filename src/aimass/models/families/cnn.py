@@ -69,6 +69,7 @@ class CNN(Family):
     takes = "images"
 
     def settle(self, config: CNNConfig, encoder: Encoder) -> CNNConfig:
+        super().settle(config, encoder)
         image = config.image or encoder.image
         if image is None:
             raise UsageError(

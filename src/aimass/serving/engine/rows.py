@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aimass.core.errors import DataError
 from aimass.data.columns import CategoricalColumn, NumericColumn
 from aimass.data.pixels import ImageColumn
+from aimass.data.text import TextColumn
 from aimass.serving.engine.failures import about
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class BulkEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.measured = [column for column in encoder.columns if not isinstance(column, (CategoricalColumn, ImageColumn))]
+        self.measured = [column for column in encoder.columns if not isinstance(column, (CategoricalColumn, ImageColumn, TextColumn))]
         self.categorical = [column for column in encoder.columns if isinstance(column, CategoricalColumn)]
         self.exact = not encoder.missing.numbers  # else some numbers mean "missing", which is left to the encoder
         scales = [(column.mean, column.std) if isinstance(column, NumericColumn) else (0.0, 1.0) for column in self.measured]
@@ -159,7 +160,7 @@ def row_decoders(bulk: BulkEncoder) -> tuple[Decode, ...]:
     They are compiled for the model's columns, and raise `msgspec.ValidationError` for whatever is not just as expected.
     """
     columns = bulk.encoder.columns
-    if not bulk.exact or bulk.encoder.has_images or not 0 < len(columns) <= _MOST_FIELDS:
+    if not bulk.exact or bulk.encoder.has_images or bulk.encoder.context or not 0 < len(columns) <= _MOST_FIELDS:
         return ()
     stored: list[FeatureColumn] = [*bulk.measured, *bulk.categorical]
     try:

@@ -74,7 +74,7 @@ def read_settings(settings: Mapping[str, Any]) -> TrainConfig:
 def _contender(label: str, strategy: Mapping[str, Any], workers: int, settings: Mapping[str, Any], data: Dataset) -> Contender:
     most = None if strategy["name"] == AUTO else STRATEGIES.load(strategy["name"]).most_workers
     own = {**settings, "strategy": dict(strategy), "workers": workers if most is None else min(workers, most)}
-    config = fit_model(read_settings(own), data)
+    config, data = fit_model(read_settings(own), data)
     check_data(config, data)
     return Contender(label=label, settings=own, config=config)
 

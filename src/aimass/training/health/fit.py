@@ -118,7 +118,7 @@ def loss_of_guessing(task: str, encoded: Encoded) -> float | None:
     """G, the loss of the best constant answer on the training rows: the entropy of the classes, or the variance of the targets.
 
     Args:
-        task: `binary`, `multiclass` or `regression`.
+        task: `binary`, `multiclass`, `regression` or `language`.
         encoded: rows with targets.
     """
     targets = encoded.targets
@@ -128,6 +128,6 @@ def loss_of_guessing(task: str, encoded: Encoded) -> float | None:
     if task == "regression":
         mean = np.average(targets, weights=weights)
         return float(np.average((targets - mean) ** 2, weights=weights))
-    shares = np.bincount(targets, weights=weights)
+    shares = np.bincount(targets.ravel(), weights=weights)
     shares = shares[shares > 0] / shares.sum()
     return float(-(shares * np.log(shares)).sum())

@@ -58,6 +58,9 @@ class Bounded(Update):
         self._update, self._bounds = update, bounds
         self.states, self.initial, self.elementwise = update.states, update.initial, update.elementwise
 
+    def begin(self, p: Tensor, states: Sequence[Tensor]) -> None:
+        self._update.begin(p, states)
+
     def apply(self, p: Tensor, gradient: Tensor, states: Sequence[Tensor], step: int, lr: float, weight_decay: float) -> None:
         bounds = self._bounds
         if weight_decay and bounds.strength:

@@ -206,6 +206,8 @@ class TrainConfig(Config):
                 f"the optimizer {self.optimizer.name!r} computes p from sums of the gradients that it met itself, and where workers step "
                 f"on their own, as {self.strategy.name!r} has them here, it would undo what the others found; choose one of: {others}"
             )
+        if self.optimizer.method.from_sums and getattr(self.strategy, "shrinkage", None):
+            raise UsageError(f"the optimizer {self.optimizer.name!r} computes p anew, so that strategy.shrinkage is lost; set optimizer.l1")
         if self.strategy.plane == "averages" and self.lease.batches is not None:
             raise UsageError("a lease is what a worker does between two averages; leave lease.batches out, and set strategy.every")
         if self.schedule.name == "cosine" and self.stop.num_epochs is None and self.stop.max_steps is None:

@@ -73,6 +73,11 @@ def test_p_from_sums_is_refused_where_workers_step_on_their_own(tmp_path):
         UsageError, match=r"'ftrl' computes p from sums .* would undo what the others found; choose one of: sgd, .*proximal_sgd"
     ):
         aimass.train("iris", optimizer="ftrl", workers=2, strategy={"name": "parameter_server", "push": "delta"}, home=tmp_path)
+    with pytest.raises(UsageError, match=r"strategy\.shrinkage is lost; set optimizer\.l1"):
+        aimass.train("iris", optimizer="ftrl", workers=2, strategy={"name": "block_async_sgd", "shrinkage": 0.1}, home=tmp_path)
+    for outer, why in (("ftrl", "would leave where p was"), ("auto", "no gradient is there to measure")):
+        with pytest.raises(UsageError, match=f"strategy.outer='{outer}'.*{why}"):
+            aimass.train("iris", workers=2, strategy={"name": "model_averaging", "outer": outer}, home=tmp_path)
     assert not list(tmp_path.iterdir())
 
 

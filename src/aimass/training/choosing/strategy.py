@@ -4,8 +4,10 @@
 2. one                                                     `async_sgd`, which then waits for nobody
 3. an exchange takes `LONG_EXCHANGE` of a step or more     `model_averaging`, so rarely that it takes a tenth of the time
 4. at least `SPARSE` of the matrices' gradients is 0       `async_sgd`: workers seldom meet at the same parameters (Hogwild)
-5. the slowest worker has `EVEN` of the fastest's speed    `parameter_server` in rounds, equal to one process on the batches put together
-6. otherwise                                               `async_sgd`: rounds would wait for the slowest
+5. a lease has to have several batches                     `async_sgd`: in rounds it has one
+6. the slowest worker has `EVEN` of the fastest's speed    `parameter_server` in rounds, equal to one process on the batches put together
+7. a batch has `ENOUGH_ROWS` to share out                  `load_balanced_sgd`: rounds whose shares follow each worker's speed
+8. otherwise                                               `async_sgd`: rounds would wait for the slowest
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 LONG_EXCHANGE = 0.5
 EVEN = 0.6
+ENOUGH_ROWS = 16
 _SHARE_OF_TIME = 0.1
 _MOST_STEPS = 100  # between two exchanges: with more, the models drift apart
 
@@ -107,13 +110,11 @@ def choose_strategy(config: TrainConfig, found: Measured | None, even: float | N
         return parse_strategy({"name": "model_averaging", "every": every}), why
     if found.sparsity >= SPARSE:
         return parse_strategy("async_sgd"), f"{found.sparsity:.0%} of a gradient is 0, so workers seldom meet at the same parameters"
-    if even < EVEN:
-        return parse_strategy(
-            "async_sgd"
-        ), f"the slowest of {config.workers} workers has {even:.0%} of the fastest's speed; nobody waits for it"
     if config.lease.batches not in (None, 1):
         return parse_strategy("async_sgd"), "lease.batches is set, and in rounds it is one"
-    why = (
-        f"the slowest of {config.workers} workers has {even:.0%} of the fastest's speed, so rounds wait little, and the result is no chance"
-    )
-    return parse_strategy("parameter_server"), why
+    slowest = f"the slowest of {config.workers} workers has {even:.0%} of the fastest's speed"
+    if even >= EVEN:
+        return parse_strategy("parameter_server"), f"{slowest}, so rounds wait little, and the result is no chance"
+    if config.batch_size >= ENOUGH_ROWS:
+        return parse_strategy("load_balanced_sgd"), f"{slowest}, and gets as much less to do"
+    return parse_strategy("async_sgd"), f"{slowest}, and nobody waits for it"

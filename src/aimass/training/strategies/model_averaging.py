@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from aimass.core.config import Seconds
 from aimass.core.errors import UsageError
-from aimass.optim.config import OptimizerConfig
+from aimass.optim.config import AUTO, OptimizerConfig
 from aimass.parameters.base import Pushed
 from aimass.parameters.int8 import Int8Blocks
 from aimass.training.strategy import Strategy, StrategyConfig
@@ -43,6 +43,9 @@ def _outer(value: Any) -> dict[str, Any] | None:
     if given.get("name") == "nesterov":
         given = {**_DILOCO, **given, "name": "sgd"}
     config = OptimizerConfig.parse(given, "strategy.outer.")
+    if config.name == AUTO or config.method.from_sums:
+        takes = "no gradient is there to measure" if config.name == AUTO else "it computes p from sums, and would leave where p was"
+        raise UsageError(f"strategy.outer={config.name!r}: the outer optimizer steps by the mean of changes, and {takes}; name another one")
     if config.lr is None and config.name in ("sgd", "momentum"):
         given["lr"] = _DILOCO["lr"] if config.momentum_value else 1.0
     return OptimizerConfig.parse(given, "strategy.outer.").model_dump(mode="json", exclude_unset=True)

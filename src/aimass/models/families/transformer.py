@@ -11,6 +11,7 @@ from aimass.data.text import CONTEXT, NUM_BYTES
 from aimass.models.family import Family, FamilyConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 ALIASES = ("gpt", "language_model", "causal_lm", "decoder", "大语言模型", "语言模型")
@@ -62,6 +63,14 @@ class Transformer(Family):
             dropout=config.dropout,
             tied=config.tied,
         )
+
+    def grow(self, small: nn.Module, large: nn.Module, generator: torch.Generator) -> None:
+        from aimass.models.transfer.growing import grow_blocks
+        from aimass.models.transformers import TransformerNetwork
+
+        assert isinstance(small, TransformerNetwork), "it was built by this family"
+        assert isinstance(large, TransformerNetwork), "it was built by this family"
+        grow_blocks(small, large)
 
 
 PLUGIN = Transformer()

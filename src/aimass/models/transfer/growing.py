@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from aimass.core.errors import UsageError
 
 if TYPE_CHECKING:
     from aimass.models.networks import MLPNetwork
+    from aimass.models.transformers import TransformerNetwork
 
 
 @torch.no_grad()
@@ -45,6 +46,49 @@ def grow_layers(small: MLPNetwork, large: MLPNetwork, generator: torch.Generator
         layer.weight.copy_(incoming[sources])
         layer.bias.copy_(bias[sources])
     large.embeddings.load_state_dict(small.embeddings.state_dict())
+
+
+@torch.no_grad()
+def grow_blocks(small: TransformerNetwork, large: TransformerNetwork) -> None:
+    """Give a deeper language model, or one that sees more bytes at once, the function of another.
+
+    A block that is added comes last, and what it adds to its input is 0 at first: its two last projections begin at 0.
+
+    Args:
+        small: what was trained.
+        large: of the same width and heads, as many blocks or more, as long a context or a longer one; it is overwritten.
+
+    Raises:
+        UsageError: `large` is no larger `small`.
+
+    Source: Shen et al., Staged training for transformer language models, ICML 2022.
+    """
+    there, wanted = _shape_of(small), _shape_of(large)
+    if there.fixed != wanted.fixed or there.layers > wanted.layers or small.context > large.context:
+        raise UsageError(
+            "grow=True adds blocks to a transformer, or lets it see more bytes at once: model.layers and model.context may be larger than "
+            f"{there.layers} and {small.context}, and width, heads and tied are to be those of the smaller model"
+        )
+    large.embedding.byte.load_state_dict(small.embedding.byte.state_dict())
+    large.embedding.place.weight[: small.context].copy_(small.embedding.place.weight)
+    large.head.load_state_dict(small.head.state_dict())
+    for block, trained in zip(large.blocks, small.blocks, strict=False):
+        block.load_state_dict(trained.state_dict())
+    for added in list(large.blocks)[there.layers :]:
+        for name, parameter in added.named_parameters():
+            if name.startswith(("attended.", "narrow.")):
+                parameter.zero_()
+
+
+class _Shape(NamedTuple):
+    layers: int
+    fixed: tuple[int, int, bool]
+
+
+def _shape_of(network: TransformerNetwork) -> _Shape:
+    tied = network.head.next.weight is network.embedding.byte.weight
+    heads = int(next(iter(network.blocks)).heads)  # type: ignore[arg-type]
+    return _Shape(len(network.blocks), (network.embedding.byte.embedding_dim, heads, tied))
 
 
 def _copies(there: int, wanted: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

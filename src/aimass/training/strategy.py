@@ -11,6 +11,7 @@ from aimass.core.errors import UsageError
 from aimass.core.plugins import Kind
 
 if TYPE_CHECKING:
+    from aimass.models.family import FamilyConfig
     from aimass.training.workers.worker import Worker
 
 STRATEGIES = Kind(name="strategy", package="aimass.training.strategies", group="aimass.strategies")
@@ -81,6 +82,14 @@ class StrategyConfig(Config):
         Raises:
             UsageError: it is none, too few, or too many.
         """
+
+    def model_for(self, model: FamilyConfig) -> FamilyConfig:
+        """The model that is trained where this one is asked for.
+
+        Raises:
+            UsageError: this strategy cannot train it.
+        """
+        return model
 
 
 class AutoConfig(StrategyConfig):

@@ -93,6 +93,8 @@ def resume(
     if model is not None and not is_module(model):
         raise UsageError("model cannot change in a run that goes on; start a new one")
     config = changed(run.config, changes)
+    if config.strategy.model_for(config.model) != config.model:
+        raise UsageError(f"{config.strategy.name!r} makes another model of {config.model.name!r}, and a run keeps its own; start a new one")
     if config.model.name == CUSTOM and model is None:
         raise UsageError(f"{run.id} trains a module of yours; resume it from Python: aimass.resume({run.id!r}, model=MyModule())")
     _check_devices(config)
@@ -131,9 +133,10 @@ def fit_model(config: TrainConfig, data: Dataset) -> tuple[TrainConfig, Dataset]
         UsageError: the model is for other data.
         DataError: the text is too short.
     """
-    if config.model.name == CUSTOM:
+    model = config.strategy.model_for(config.model)
+    if model.name == CUSTOM:
         return config, data
-    model = FAMILIES.load(config.model.name).settle(config.model, data.encoder)
+    model = FAMILIES.load(model.name).settle(model, data.encoder)
     if data.encoder.context:
         data = with_context(data, model.context)
     return config.model_copy(update={"model": model}), data

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+
 import aimass
 from aimass.core.errors import UsageError
 from aimass.data.slices import slices_of

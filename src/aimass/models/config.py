@@ -41,7 +41,7 @@ def parse_model(value: Any) -> FamilyConfig:
     (32, 16)
     >>> parse_model("mpl")
     Traceback (most recent call last):
-    aimass.core.errors.UsageError: there is no model 'mpl'; did you mean 'mlp'? Known: cnn, linear, mlp, transformer
+    aimass.core.errors.UsageError: there is no model 'mpl'; did you mean 'mlp'? Known: cnn, ensemble, linear, mlp, transformer
     """
     if isinstance(value, FamilyConfig):
         return value

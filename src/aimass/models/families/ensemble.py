@@ -48,6 +48,7 @@ class Ensemble(Family):
     config = EnsembleConfig
 
     def settle(self, config: EnsembleConfig, encoder: Encoder) -> EnsembleConfig:
+        super().settle(config, encoder)
         if encoder.task == "regression" and config.combine == "vote":
             raise UsageError("numbers cannot be voted on; set combine='average'")
         member = FAMILIES.load(config.member.name).settle(config.member, encoder)

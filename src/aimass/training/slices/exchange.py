@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from dataclasses import dataclass
 from math import isfinite, sqrt
@@ -88,7 +89,9 @@ class SliceExchange(Exchange):
                 self._is_built_for = group.number
             for span in self._spans:
                 span.zero_()
+            began_s = time.process_time()
             found = self._compute(part)
+            self._worker.computed(time.process_time() - began_s)  # and not while it waited for others
         except RuntimeError:
             self._forget()
             if not group.is_broken:

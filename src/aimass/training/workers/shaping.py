@@ -94,9 +94,11 @@ class ShapedWorker(Worker):
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         start = time.monotonic()
         found = super().gradient(batch)
-        now = time.monotonic()
-        time.sleep((self.shape.slowness(self.slot, now) - 1.0) * (now - start))
+        self.computed(time.monotonic() - start)
         return found
+
+    def computed(self, seconds: float) -> None:
+        time.sleep((self.shape.slowness(self.slot, time.monotonic()) - 1.0) * seconds)
 
 
 @contextmanager

@@ -223,6 +223,9 @@ class Worker:
         if received:
             self._words[self._received_at] += received
 
+    def computed(self, seconds: float) -> None:
+        """Hear how long this worker computed, where it did so otherwise than by `gradient`: whoever shall be slow is so here."""
+
     def gradient(self, batch: Batch) -> tuple[float, Tensor]:
         """The loss of a batch, and its gradient, clipped as the run is set."""
         self.does(COMPUTING)

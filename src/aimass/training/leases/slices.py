@@ -31,6 +31,10 @@ class SliceTable(ReplicaTable):
         if shares_batches:
             self._most_batches = 1
 
+    def batches_of(self, done: int, end: int) -> list[int]:
+        """The batches of the round that leads from so many done to so many, whoever has them."""
+        return [self._batch(at) for at in range(done, end)]
+
     def _dealt(self, slot: int, done: int, end: int) -> range:
         return range(done, end) if self.shares_batches else super()._dealt(slot, done, end)
 

@@ -19,7 +19,7 @@ from aimass.core.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aimass.models.manifest import Manifest
+    from aimass.models.manifest import Entry, Manifest
 
 _UPDATE_FLOPS = 16
 """What a parameter costs in a step beside its layer's products: the optimizer reads and writes it with its states."""
@@ -148,16 +148,17 @@ def cut_tensors(manifest: Manifest, num_slices: int) -> list[Slice]:
     Raises:
         UsageError: a tensor is a single number, which has no rows.
     """
-    spans: list[list[tuple[int, int]]] = [[] for _ in range(num_slices)]
     for entry in manifest.entries:
         if not entry.shape:
             raise UsageError(f"the parameter {entry.name!r} is a single number, which cannot be sharded; give it the shape (1,)")
-        per = -(-entry.shape[0] // num_slices) * (entry.size // max(entry.shape[0], 1))
-        for slot in range(num_slices):
-            start, stop = min(slot * per, entry.size), min((slot + 1) * per, entry.size)
-            if stop > start:
-                spans[slot].append((entry.offset + start, entry.offset + stop))
-    return [Slice(spans=tuple(own)) for own in spans]
+    spans = [[rows_of(entry, slot, num_slices) for entry in manifest.entries] for slot in range(num_slices)]
+    return [Slice(spans=tuple((start, stop) for start, stop in own if stop > start)) for own in spans]
+
+
+def rows_of(entry: Entry, slot: int, num_slices: int) -> tuple[int, int]:
+    """Where in p one worker's rows of a tensor are: start and stop, perhaps the same."""
+    per = -(-entry.shape[0] // num_slices) * (entry.size // max(entry.shape[0], 1))
+    return entry.offset + min(slot * per, entry.size), entry.offset + min((slot + 1) * per, entry.size)
 
 
 def cut_evenly(costs: Sequence[int], num_slices: int) -> list[int]:

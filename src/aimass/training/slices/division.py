@@ -50,6 +50,8 @@ def divide(config: TrainConfig, learner: Learner, data: Dataset) -> list[Slice] 
     if not divides:
         return None
     _check_cpu(config)
+    if any(entry.dtype != "float32" for entry in learner.manifest.entries):
+        raise UsageError(f"the strategy {config.strategy.name!r} divides float32 modules; call the module's .float()")
     if divides == "tensors":
         return cut_tensors(learner.manifest, config.workers)
     batch = TrainingRows.of(data.train.encoded).take(torch.arange(min(_PROBED_ROWS, len(data.train))))

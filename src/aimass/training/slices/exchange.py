@@ -65,6 +65,7 @@ class SliceExchange(Exchange):
         assert isinstance(server, SliceServer), "the plane divides p"
         assert isinstance(table, SliceTable), "the plane divides p"
         assert isinstance(learner, SlicedLearner), "the plane divides p"
+        self._table: SliceTable = table
         self._slices, self._learner, self._size = server, learner, server.layout.num_slots
         self._spans = [server.gradient[start:stop] for start, stop in learner.own.spans]
         self._is_built_for = 0

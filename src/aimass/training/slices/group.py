@@ -122,6 +122,16 @@ class _PatientGroup(dist.ProcessGroup):
     def getBackendName(self) -> str:
         return BACKEND
 
+    @property
+    def pg_name(self) -> str:
+        """Its name among the process groups of torch.distributed."""
+        return str(dist.distributed_c10d._world.pg_names[self])
+
+    @property
+    def group_name(self) -> Any:
+        """The same."""
+        return self.pg_name
+
     def send(self, tensors: list[Tensor], dst: int, tag: int = 0) -> Any:
         return self._start("send", tensors, dst, tag)
 
@@ -142,3 +152,6 @@ class _PatientGroup(dist.ProcessGroup):
         options = options or dist.ReduceScatterOptions()
         options.timeout = self.timeout
         return self._start("_reduce_scatter_base", output, whole, options)
+
+    all_gather_single = _allgather_base  # type: ignore[assignment]  # as later versions of torch call them
+    reduce_scatter_single = _reduce_scatter_base  # type: ignore[assignment]

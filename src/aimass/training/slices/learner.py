@@ -79,6 +79,12 @@ class SlicedLearner(Learner):
                 path, _, last = name.rpartition(".")
                 setattr(self.module.get_submodule(path), last, parameter)
 
+    def move_buffers(self, module: nn.Module) -> None:
+        """Let a copy of the module, which computes in its place, have its buffers."""
+        for name, buffer in self.module.named_buffers():
+            path, _, last = name.rpartition(".")
+            module.get_submodule(path)._buffers[last] = buffer
+
     @property
     def pieces(self) -> list[nn.Module]:
         """The pieces of the module that this worker has, where it has whole ones."""

@@ -3,6 +3,7 @@
 import torch
 
 from aimass.core.memory import SharedMemory
+from aimass.optim import AdagradDA, Ftrl
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Ticket
@@ -16,7 +17,10 @@ OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, lr=0.1),
+    "ftrl": lambda p: Ftrl(p, lr=0.1, l1=0.05, keep_start=True),
+    "adagrad_da": lambda p: AdagradDA(p, lr=0.1, l1=0.05, keep_start=True),
 }
+OWN = {"ftrl": {"l1": 0.05, "keep_start": True}, "adagrad_da": {"l1": 0.05, "keep_start": True}}
 
 
 def gradient_of(lease):
@@ -31,7 +35,7 @@ class Group:
     """Workers of one run, all played by this process, and the driver that buries those that die."""
 
     def __init__(self, optimizer="sgd", num_slots=2, num_leases=6, per_epoch=None, batches_per_lease=1, clip=None, atomic=True):
-        self.optimizer, self.clip, self.atomic = OptimizerConfig(name=optimizer, lr=0.1), clip, atomic
+        self.optimizer, self.clip, self.atomic = OptimizerConfig(name=optimizer, lr=0.1, **OWN.get(optimizer, {})), clip, atomic
         self.layout = Layout(
             num_parameters=LENGTH,
             groups=((0, 130), (130, LENGTH)),

@@ -154,9 +154,10 @@ def test_a_death_before_any_word_changes_nothing(optimizer):
     assert points > 20
 
 
-def test_a_death_inside_an_update_is_undone():
+@pytest.mark.parametrize("optimizer", ["adam", "ftrl", "adagrad_da"])
+def test_a_death_inside_an_update_is_undone(optimizer):
     for dies_at in range(1, 7):
-        group = Group("adam")
+        group = Group(optimizer)
         group.turn(1)
         server, _ = group.workers[0]
         calls, apply = 0, server.update.apply

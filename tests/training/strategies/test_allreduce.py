@@ -100,3 +100,9 @@ def test_what_is_evaluated_and_when_a_run_stops_do_not_depend_on_chance(data):
     per_epoch = -(-len(data.train) // 20)
     assert [epoch["step"] for epoch in first.history()] == [per_epoch * (i + 1) for i in range(len(first.history()))]
     assert_same(second.model, dict(first.model.module.named_parameters()))
+
+
+@pytest.mark.parametrize("name", ["data_slices", "数据切片", "数据并行"])
+def test_data_slices_whose_gradients_are_merged_are_all_reduce(name):
+    config, _ = settle({"strategy": name, "workers": 2})
+    assert config.strategy.name == "allreduce"

@@ -11,7 +11,10 @@ from aimass.training.strategy import Strategy, StrategyConfig
 if TYPE_CHECKING:
     from aimass.training.workers.worker import Worker
 
-ALIASES = ("all_reduce", "ring_allreduce", "ddp", "data_parallel", "distributed_data_parallel", "sync_sgd", "全归约", "同步SGD")
+ALIASES = (
+    *("all_reduce", "ring_allreduce", "ddp", "data_parallel", "distributed_data_parallel", "sync_sgd", "全归约", "同步SGD"),
+    *("data_slices", "data_slicing", "数据切片", "数据并行"),
+)
 
 
 class AllReduceConfig(StrategyConfig):

@@ -56,6 +56,9 @@ HANDED_IN, SHARE_WEIGHT, SHARE_LOSS, SHARE_NS, OWN_STEPS = range(SLOT_MEMBER + 1
 vector was not finite) and its mean loss (a double); how long it took, 0 where that tells nothing; and the
 steps of its own optimizer."""
 
+SHARE = SLOT_MEMBER + 15
+"""How much of an exchange a member gets, of 1 in all: a double."""
+
 EXCHANGE, HOLDER, TAKEN, OVER, GROUP_CLOCK, EXCHANGES, ROOT_SENT, ROOT_RECEIVED, AVERAGED, MEAN_STEPS = range(SLOT_MEMBER, SLOT_MEMBER + 10)
 """A group's words, in its slot: the exchange under way; its supernode's slot plus one; how often the role was taken; whether there is
 nothing left to do; the clock of the group's p; the exchanges done; the bytes that it sent to the root and got from it; how

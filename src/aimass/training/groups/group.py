@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from math import isfinite
+from statistics import median
 from typing import TYPE_CHECKING, Self
 
 from aimass.parameters.base import Pushed, Ticket
@@ -34,6 +35,7 @@ from aimass.parameters.groups import (
     ROOT_RECEIVED,
     ROOT_SENT,
     ROWS_DONE,
+    SHARE,
     SHARE_EXCHANGE,
     SHARE_LEASE,
     SHARE_LOSS,
@@ -48,7 +50,7 @@ from aimass.parameters.groups import (
 )
 from aimass.parameters.layout import SLOT_PULLED, SLOT_REFUSED
 from aimass.parameters.shared_memory import is_finite
-from aimass.training.groups.cuts import cut, smooth
+from aimass.training.groups.cuts import cut, divide, smooth
 from aimass.training.groups.states import States
 from aimass.training.health.operations import LEASING, PULLING, PUSHING, WAITING
 from aimass.training.leases.groups import GroupTable
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from aimass.optim.local import LocalOptimizer
     from aimass.training.leases.table import Lease
     from aimass.training.workers.worker import Worker
+
+_MEASURED_EXCHANGES = 6
 
 Find = Callable[[Iterator["Batch"]], tuple[float, "Tensor"]]
 """Finds the mean loss of some batches, and the change that they make, where it is to be pushed from."""
@@ -101,6 +105,8 @@ class Group:
         self._pids: dict[int, int] = {}  # who has a share of this exchange
         self._clock = self._began_ns = 0
         self._weight = 0.0  # of the share in hand
+        self._times: dict[int, list[int]] = {}  # how long each member's shares took since they were settled
+        self._num_timed = 0
         self._has_told = self._is_warm = False
 
     def __enter__(self) -> Self:
@@ -240,10 +246,9 @@ class Group:
         end = min(stop * plan.batch_size, len(plan.rows(lease.number)))
         unit = plan.batch_size if self._moves_p else 1
         there = {slot: words[at + PRESENT] for slot, at in self._members.items() if words[at + PRESENT]}
-        speeds = [self._reals[self._members[slot] + SPEED] if self._balances else 1.0 for slot in there]
         exchange = words[self._at + EXCHANGE] + 1
         self._pids, own = {}, Share(exchange, lease.number, 0, 0)
-        cuts = cut(-(-(end - first_row) // unit), speeds)
+        cuts = cut(-(-(end - first_row) // unit), self._divide(list(there)))
         for (slot, pid), (low, high) in zip(there.items(), cuts, strict=True):
             share = Share(exchange, lease.number, min(first_row + low * unit, end), min(first_row + high * unit, end))
             self._give(slot, share)
@@ -255,6 +260,23 @@ class Group:
         self._leases.renew(lease.cell)
         words[self._at + EXCHANGE] = exchange
         return own
+
+    def _divide(self, slots: list[int]) -> list[float]:
+        """The share of each of some members in the next exchange. It is settled anew every few exchanges, by the medians of the times that
+        the shares took, so that neither a moment without a core nor a share of another size counts; and where members come or go."""
+        if not self._balances:
+            self._times.clear()
+            return [1 / len(slots)] * len(slots)
+        at, reals = [self._members[slot] for slot in slots], self._reals
+        shares, is_new = [reals[one + SHARE] for one in at], slots != list(self._times)
+        self._num_timed += 1
+        if is_new or self._num_timed >= _MEASURED_EXCHANGES:
+            times = [] if is_new else [median(self._times[slot]) if self._times[slot] else 0.0 for slot in slots]
+            shares = divide(shares, times or [0.0] * len(slots))
+            for one, share in zip(at, shares, strict=True):
+                reals[one + SHARE] = share
+            self._times, self._num_timed = {slot: [] for slot in slots}, 0
+        return shares
 
     def _give(self, slot: int, share: Share) -> None:
         words, at = self._words, self._members[slot]
@@ -346,6 +368,7 @@ class Group:
             combined.add_(self._server.gradients[slot], alpha=weight)
             self._states.add(slot, weight)
         if took_ns := words[at + SHARE_NS]:
+            self._times.setdefault(slot, []).append(took_ns)
             reals[at + SPEED] = smooth(reals[at + SPEED], num_rows * 1e9 / took_ns)
         words[at + STEPS] += -(-num_rows // self._leases.plan.batch_size)
         words[at + ROWS] += num_rows

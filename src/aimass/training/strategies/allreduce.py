@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from aimass.training.workers.worker import Worker
 
 ALIASES = (
-    *("all_reduce", "ring_allreduce", "ddp", "data_parallel", "distributed_data_parallel", "sync_sgd", "全归约", "同步SGD"),
-    *("data_slices", "data_slicing", "数据切片", "数据并行"),
+    "all_reduce",
+    "ring_allreduce",
+    "ddp",
+    "data_parallel",
+    "distributed_data_parallel",
+    "sync_sgd",
+    "全归约",
+    "同步SGD",
+    "data_slices",
+    "data_slicing",
+    "数据切片",
+    "数据并行",
 )
 
 

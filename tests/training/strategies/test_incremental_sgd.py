@@ -97,3 +97,15 @@ def test_a_run_goes_on_where_it_stopped(wine, ordered):
     straight = aimass.train(wine, **{**settings, "epochs": 4}).wait()
     resumed = aimass.train(wine, **{**settings, "epochs": 2}).wait().resume(epochs=4).wait()
     assert_same(resumed.model, dict(straight.model.module.named_parameters()), tolerance=0)
+
+
+def test_a_sum_that_goes_too_far_is_taken_back_to_half_the_rate():
+    settings = {"model": "linear", "optimizer": {"name": "sgd", "lr": 0.2}, "batch_size": 8, "epochs": 12, "workers": 2}
+    mean, total = (
+        aimass.train("diabetes", **settings, strategy={"name": "isgd", "combine": combine, "ordered": True, "rho": 20}).wait()
+        for combine in ("mean", "sum")
+    )
+    assert mean.metrics()["rollbacks"] == 0
+    assert total.metrics()["rollbacks"] > 0
+    assert total.metrics()["rate_factor"] < 1
+    assert total.state == "succeeded"

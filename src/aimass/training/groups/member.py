@@ -1,0 +1,165 @@
+"""One worker as a member of its group: it waits for its share of an exchange, finds the change of it, and hands that in."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
+
+from aimass.parameters.groups import (
+    EXCHANGE,
+    GROUP_CLOCK,
+    HANDED_IN,
+    OVER,
+    PID,
+    PRESENT,
+    REFUSED,
+    SHARE_EXCHANGE,
+    SHARE_LEASE,
+    SHARE_LOSS,
+    SHARE_NS,
+    SHARE_START,
+    SHARE_STOP,
+    SHARE_WEIGHT,
+    TURNS,
+    GroupServer,
+    Share,
+)
+from aimass.parameters.layout import SLOT_PULLED, SLOT_REFUSED
+from aimass.parameters.shared_memory import is_finite
+from aimass.training.groups.states import States
+from aimass.training.health.operations import PULLING, WAITING
+from aimass.training.leases.groups import GroupTable
+from aimass.training.leases.patience import Patience
+from aimass.training.leases.rows import slice_batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aimass.data.batch import Batch
+    from aimass.optim.local import LocalOptimizer
+    from aimass.training.workers.worker import Worker
+
+
+class Member(ABC):
+    """One worker's membership. It is a context: who leaves it is waited for no longer.
+
+    Args:
+        worker: who it is.
+        optimizer: with which it moves a p of its own, if it does.
+
+    Attributes:
+        leads: whether this worker is the supernode.
+    """
+
+    def __init__(self, worker: Worker, optimizer: LocalOptimizer | None = None) -> None:
+        assert isinstance(worker.server, GroupServer)
+        assert isinstance(worker.leases, GroupTable)
+        self._worker, self._server, self._leases = worker, worker.server, worker.leases
+        self._states, self._moves_p = States(worker, optimizer), optimizer is not None
+        self._words, self._reals, layout = self._server.words, self._server.reals, self._server.layout
+        self._slot = layout.group_slot(self._server.group)
+        self._at, self._own = layout.slot(self._slot), layout.slot(worker.slot)
+        self._patience = Patience()
+        self._seen = self._began_ns = 0
+        self._weight = 0.0  # of the share in hand
+        self._is_warm = False
+        self.leads = False
+
+    def __enter__(self) -> Self:
+        self._seen = self._words[self._at + EXCHANGE]  # an exchange that is under way goes on without it
+        self._words[self._own + PRESENT] = self._words[self._own + PID] = os.getpid()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._words[self._own + PRESENT] = 0
+        if self.leads:
+            self._server.leave_role()
+            self.leads = False
+
+    def batches(self, share: Share) -> Iterator[Batch]:
+        """A share's rows: batch by batch where steps are taken on them, else up to two batches at a time, since a fast member's share is
+        a little more than one."""
+        worker, size = self._worker, self._leases.plan.batch_size
+        if not self._moves_p:
+            size = -(-share.num_rows // -(-share.num_rows // (2 * size)))
+        everything = worker.take(self._leases.plan.rows(share.lease)[share.start : share.stop])
+        first, self._weight = self._leases.plan.first_batch(share.lease), 0.0
+        for start in range(0, share.num_rows, size):
+            batch = slice_batch(everything, start, min(start + size, share.num_rows))
+            worker.begin(batch, first + (share.start + start) // self._leases.plan.batch_size)
+            self._weight += worker.weight
+            yield batch
+            self._leases.expect(worker.slot)
+            self._renew()
+
+    def hand_in(self, share: Share, loss: float, change: Tensor) -> None:
+        """Give the supernode what was found on a share, with this worker's state.
+
+        Args:
+            share: what it is of.
+            loss: over its rows.
+            change: shape (num_parameters,).
+        """
+        words, reals, at, own = self._words, self._reals, self._own, self._server.gradient
+        if change.data_ptr() != own.data_ptr():
+            own.copy_(change)
+        finite = is_finite(change)
+        words[at + SLOT_REFUSED] += not finite
+        reals[at + SHARE_WEIGHT] = self._weight if finite else REFUSED
+        reals[at + SHARE_LOSS] = loss
+        words[at + SHARE_NS] = time.monotonic_ns() - self._began_ns if self._is_warm else 0
+        self._is_warm = True
+        words[at + SLOT_PULLED] = words[self._at + GROUP_CLOCK]
+        words[at + TURNS] += 1
+        if not self.leads:
+            self._worker.moved(sent=self._member_bytes, received=self._member_bytes)
+        self._states.show()
+        words[at + HANDED_IN] = share.exchange
+
+    @property
+    def _member_bytes(self) -> int:
+        """What a member and its supernode send one another for a share, each way: a change or p, and states."""
+        return self._worker.vector_bytes + self._states.size_bytes
+
+    def _begin(self, share: Share) -> None:
+        self._began_ns = time.monotonic_ns()
+        worker, gradient = self._worker, self._server.gradient
+        if worker.binds and worker.learner.gradient_vector is not gradient:  # from here on nobody reads what a dead one left in the slot
+            worker.learner.bind(worker.learner.parameters, gradient, copy_module=False)
+        worker.does(PULLING)
+        if self._moves_p:
+            worker.learner.parameters.copy_(self._server.group_p)
+        self._states.begin()
+
+    def _wait_for_share(self) -> Share | None:
+        """The next share of this worker; None where it has become the supernode, or where there is nothing left to do."""
+        words = self._words
+        self._worker.does_still(WAITING)
+        while not self._worker.must_leave and not words[self._at + OVER]:
+            exchange = words[self._at + EXCHANGE]
+            if exchange != self._seen and (share := self._read_share(exchange)) is not None:
+                self._seen = exchange
+                if share.num_rows:
+                    return share
+            if self._patience.pause() and self._take_role():
+                return None
+        return None
+
+    def _read_share(self, exchange: int) -> Share | None:
+        """This worker's share of an exchange. None while another is being written; an empty one where it has none."""
+        words, at = self._words, self._own
+        if words[at + SHARE_EXCHANGE] != exchange:
+            return Share(exchange, 0, 0, 0) if words[self._at + EXCHANGE] == exchange else None
+        share = Share(exchange, words[at + SHARE_LEASE], words[at + SHARE_START], words[at + SHARE_STOP])
+        return share if words[at + SHARE_EXCHANGE] == exchange else None
+
+    @abstractmethod
+    def _take_role(self) -> bool:
+        """Become the supernode, if there is none."""
+
+    @abstractmethod
+    def _renew(self) -> None:
+        """Work is done on the group's lease: put its deadline off, if this is the supernode."""

@@ -28,6 +28,14 @@ def test_a_sample_is_a_data_set(member):
     assert (made["sample"], made["file"], made["rows"], made["task"]) == ("iris", None, 150, "multiclass")
 
 
+def test_text_is_a_data_set(member):
+    made = member.post("/v1/datasets", json={"sample": "python_docs"}).json()
+    assert (made["target"], made["task"], made["classes"], list(made["columns"])) == ("text", "language", None, ["text"])
+    file = upload(member, content=b"to be or not to be. " * 100, filename="book.txt")
+    made = member.post("/v1/datasets", json={"file": file["id"]}).json()
+    assert (made["task"], made["columns"]["text"]["notes"]) == ("language", ["windows of 128 bytes, of 2,001 in all"])
+
+
 def test_a_file_stays_while_a_data_set_is_made_from_it(member):
     file = upload(member)
     made = member.post("/v1/datasets", json={"file": file["id"], "target": "left"}).json()

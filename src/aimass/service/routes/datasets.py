@@ -64,7 +64,7 @@ class NewDataset(Asked):
     missing: list[str | float] | None = Field(None, max_length=100, description="spellings of 'missing' beyond the usual ones")
     split: list[float] | None = Field(None, min_length=3, max_length=3, description="the shares of training, validation and test")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
-    task: Literal["binary", "multiclass", "regression"] | None = None
+    task: Literal["binary", "multiclass", "regression", "language"] | None = None
     stratify: bool | None = None
     weight: _Text | None = None
 

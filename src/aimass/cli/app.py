@@ -13,6 +13,7 @@ from aimass.cli.compare import compare
 from aimass.cli.demo import demo
 from aimass.cli.deploy import deploy, engines
 from aimass.cli.evaluate import evaluate
+from aimass.cli.generate import generate
 from aimass.cli.login import login
 from aimass.cli.predict import predict
 from aimass.cli.settings import SettingsCommand
@@ -42,6 +43,7 @@ app.command(
     epilog="Example: aimass compare digits --strategies async_sgd,parameter_server:staleness=3 --workers 2 --slow 1:3x --out compare.png",
 )(compare)
 app.command(epilog="Example: aimass predict churn new_customers.csv --out predictions.csv")(predict)
+app.command(epilog="Example: aimass generate poet 'Once upon a time' --max-bytes 300 --temperature 0.7")(generate)
 app.command(epilog="Example: aimass evaluate churn last_month.csv")(evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

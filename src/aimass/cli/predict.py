@@ -137,7 +137,7 @@ def parse_rows(text: str, name: str) -> list[dict[str, Any]]:
 
 
 def _as_csv(answers: list[dict[str, Any]]) -> str:
-    names = [name for name in ("prediction", "probability") if not answers or name in answers[0]]
+    names = [name for name in ("prediction", "probability", "text") if not answers or name in answers[0]]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)

@@ -120,6 +120,34 @@ def go_on(
     return bytes(text[first:])
 
 
+def answer_texts(module: nn.Module, numbers: Tensor, symbols: Tensor) -> Tensor:
+    """What `Model.predict` answers, for rows of a batch: the likeliest bytes after each text, at most 64.
+
+    Args:
+        module: gives logits of bytes.
+        numbers: of which text has none. (rows, 0)
+        symbols: the last bytes of each text, with zero bytes before it. (rows, context)
+
+    Returns:
+        the bytes as numbers, −1 after the last. float32 (rows, 64)
+    """
+    answers = torch.full((len(symbols), ANSWER_BYTES), -1.0)
+    for answer, row in zip(answers, symbols.to(torch.uint8), strict=True):
+        prompt = bytes(row.tolist()).lstrip(END)
+        added = go_on(module, prompt, context=symbols.shape[1], max_bytes=ANSWER_BYTES, temperature=0.0)
+        answer[: len(added)] = torch.tensor(list(added), dtype=torch.float32)
+    return answers
+
+
+def text_of(answer: Tensor) -> str:
+    """The text in one row of what `answer_texts` gave.
+
+    >>> text_of(torch.tensor([104.0, 105.0, -1.0]))
+    'hi'
+    """
+    return bytes(int(symbol) for symbol in answer.tolist() if symbol >= 0).decode("utf-8", "replace")
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """A single row is too little work for several threads, which on a busy machine would mostly wait for each other."""

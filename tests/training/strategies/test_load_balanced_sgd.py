@@ -38,15 +38,15 @@ def test_rounds_equal_plain_torch_on_the_same_rows_whatever_the_shares(wine, wor
 
 def test_a_slow_worker_gets_fewer_rows_and_it_is_shown(wine, capsys):
     with shaped(slow={1: 8.0}):
-        run = aimass.train(wine, **{**SMALL, "epochs": 40, "model": {"name": "mlp", "hidden": [256, 256]}}, workers=2).wait()
+        run = aimass.train(wine, **{**SMALL, "epochs": 16, "model": {"name": "mlp", "hidden": [256, 256]}}, workers=2).wait()
     fast, slow = run.metrics()["shares"]
-    assert fast["rows"] + slow["rows"] == 40 * len(wine.train)
+    assert fast["rows"] + slow["rows"] == 16 * len(wine.train)
     assert fast["rows"] > slow["rows"] > 0
     assert fast["rows_per_s"] > slow["rows_per_s"] > 0
     print_shares(run.metrics())
     assert f"{slow['rows']:,}" in capsys.readouterr().out
-    resumed = run.resume(epochs=41).wait().metrics()["shares"]
-    assert sum(share["rows"] for share in resumed) == 41 * len(wine.train)
+    resumed = run.resume(epochs=17).wait().metrics()["shares"]
+    assert sum(share["rows"] for share in resumed) == 17 * len(wine.train)
 
 
 def test_rows_with_weights_count_by_them():

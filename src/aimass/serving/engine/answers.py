@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aimass.data.text import TEXT
+from aimass.models.language import text_of
 from aimass.models.tasks import Regression
 
 if TYPE_CHECKING:
@@ -29,12 +31,14 @@ class Decisions:
         probabilities: of each class, for classification. float64 (num_rows, num_classes)
         best: the likeliest class of each row, the first of equal ones. int64 (num_rows,)
         finite: whether each row's outputs are numbers; None where all are. bool (num_rows,)
+        texts: how each row's text goes on, of a language model.
     """
 
     values: NDArray[np.float64] | None
     probabilities: NDArray[np.float64] | None
     best: NDArray[np.int64] | None
     finite: NDArray[np.bool_] | None
+    texts: list[str] | None = None
 
     def of(self, start: int, end: int) -> Decisions:
         """Those of the rows from `start` to before `end`."""
@@ -43,6 +47,7 @@ class Decisions:
             None if self.probabilities is None else self.probabilities[start:end],
             None if self.best is None else self.best[start:end],
             None if self.finite is None else self.finite[start:end],
+            None if self.texts is None else self.texts[start:end],
         )
 
 
@@ -53,6 +58,8 @@ def decide(model: Model, outputs: Tensor) -> Decisions:
         model: whose they are.
         outputs: float32 (num_rows, num_outputs).
     """
+    if model.encoder.context:
+        return Decisions(None, None, None, None, [text_of(row) for row in outputs])
     found = outputs.numpy().reshape(len(outputs), -1)
     finite = None if np.isfinite(found).all() else np.isfinite(found).all(axis=1)
     exact = outputs.double()
@@ -96,6 +103,8 @@ class PredictWriter:
 
     def answers(self, decisions: Decisions) -> list[Any]:
         """One answer a row, ready for `body`."""
+        if decisions.texts is not None:
+            return [{TEXT: text} for text in decisions.texts]
         if decisions.values is not None:
             return [{"prediction": value} for value in decisions.values.tolist()]
         assert decisions.probabilities is not None

@@ -78,6 +78,8 @@ class InferReader:
             DataError: a value cannot be encoded.
             TooLarge: it has too many rows.
         """
+        if self._bulk.encoder.context:
+            raise UsageError('a language model goes on with text by :predict, as in {"instances": [{"text": "Once"}]}; send it there')
         request = _request(body, json_length)
         wanted = self._wanted(request)
         tensors = _tensors(request, memoryview(body)[json_length or len(body) :])

@@ -7,6 +7,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import Field
 from aimass.core.config import Config
 from aimass.core.errors import AimassError, StorageError, UsageError
 from aimass.core.memory import free_memory_bytes
+from aimass.models.language import answer_texts
 from aimass.models.model import Model
 from aimass.serving.engine.answers import PredictWriter
 from aimass.serving.engine.failures import NotLoaded
@@ -28,6 +30,8 @@ from aimass.serving.engine.rows import BulkEncoder
 
 _LEAST_ALLOWANCE_BYTES = 256 << 10
 _KEPT_FREE_BYTES = 64 << 20
+_MOST_TEXTS = 64
+"""How many texts one request may ask to go on with: each takes a pass for every byte of the answer."""
 
 
 class ServingSettings(Config):
@@ -70,7 +74,8 @@ class LoadedModel:
     def follow(self, settings: ServingSettings) -> None:
         """Answer by these settings from now on."""
         self.settings = settings
-        self.predict_reader.max_rows = self.infer_reader.max_rows = settings.max_rows
+        most = _MOST_TEXTS if self.model.encoder.context else settings.max_rows
+        self.predict_reader.max_rows = self.infer_reader.max_rows = min(settings.max_rows, most)
         self.pace = Pace(settings.max_batch, settings.latency_ms / 2000)
 
 
@@ -171,7 +176,8 @@ def _refuse_custom(folder: Path) -> None:
     if name == "custom":
         raise UsageError(
             "the model's network is a module of your own code, which an engine does not have and will not run; "
-            "train one of the built-in families (linear, mlp), or answer in your own process by aimass.load(..., module=...)"
+            "train one of the built-in families (linear, mlp, cnn, transformer), or answer in your own process by "
+            "aimass.load(..., module=...)"
         )
 
 
@@ -208,6 +214,8 @@ def _try(loaded: LoadedModel) -> None:
 
 def _forward(model: Model) -> Callable[..., torch.Tensor]:
     """What `Model.run` does, less what it finds out anew in every call: the tensors of a loaded model stay where they are."""
+    if model.encoder.context:
+        return partial(answer_texts, model.module)
     plain = all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in model.module.parameters())
     return model.module if plain else model.run
 

@@ -112,6 +112,9 @@ def encode_carefully(encoder: Encoder, rows: Sequence[Any], place: str = "instan
         rows: objects of columns, or lists of values in the order of the columns.
         place: what the request calls its rows, for the errors' `param`.
 
+    Returns:
+        numbers and category ids. A text shorter than the context has zero bytes before it.
+
     Raises:
         DataError: a row cannot be encoded; it says which one, which column and what is wanted.
     """
@@ -121,7 +124,8 @@ def encode_carefully(encoder: Encoder, rows: Sequence[Any], place: str = "instan
         param = f"{place}[{number}]"
         row = _named(encoder, given, number, param)
         try:
-            numbers[number], categories[number] = encoder.encode_row(row)
+            numbers[number], ids = encoder.encode_row(row)
+            categories[number] = [0] * (encoder.context - len(ids)) + ids if encoder.context else ids
         except DataError as error:
             column = _at_fault(encoder, row)
             raise about(DataError(f"row {number}: {error}"), param if column is None else f"{param}.{column}") from None

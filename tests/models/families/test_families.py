@@ -28,7 +28,8 @@ def config(family):
 
 
 def config_of(family):
-    return family.config(**SETTINGS[family.takes])
+    own = {"task": "multiclass"} if "task" in family.config.model_fields else {}  # what the data would say
+    return family.config(**SETTINGS[family.takes], **own)
 
 
 def inputs_of(num_numbers, cardinalities, rows=7):

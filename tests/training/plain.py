@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -51,3 +52,14 @@ def assert_same(model, parameters, tolerance=1e-6):
     ours = dict(model.module.named_parameters())
     for name, expected in parameters.items():
         torch.testing.assert_close(ours[name], expected, atol=tolerance, rtol=tolerance)
+
+
+def weighed_rows():
+    """150 rows of three classes, of which one may count fifty times as much as another, and some count for nothing."""
+    draws = np.random.default_rng(0)
+    columns = {f"x{number}": draws.normal(size=150).tolist() for number in range(4)}
+    columns |= {
+        "kind": draws.choice(["a", "b", "c"], 150).tolist(),
+        "weight": (draws.uniform(0.1, 5, 150) * (draws.random(150) < 0.9)).tolist(),
+    }
+    return aimass.data.load(columns, "kind", weight="weight", task="multiclass")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from training.plain import weighed_rows
 from training.strategies.test_allreduce import assert_same, plain_loop, settings
 
 import aimass
@@ -34,9 +35,19 @@ def test_1f1b_over_three_workers_equals_a_plain_loop(run, data):
     )
 
 
-def test_gpipe_over_two_workers_equals_a_plain_loop_also_where_rows_are_weighed(data):
-    chosen = pipeline("momentum", 2, "gpipe", strategy={"split": "layer", "micro_batches": 7})
+def test_gpipe_over_two_workers_equals_a_plain_loop(data):
+    chosen = pipeline("momentum", 2, "gpipe", epochs=1, strategy={"split": "layer", "micro_batches": 7})
     assert_same(aimass.train(data, **chosen).wait().model, plain_loop(data, {**chosen, **PLAIN}))
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+def test_where_rows_are_weighed_it_equals_one_process(schedule):
+    data = weighed_rows()
+    chosen = pipeline("momentum", 2, schedule, epochs=2, clip=0.3)
+    run = aimass.train(data, **chosen).wait()
+    alone = aimass.train(data, **{**chosen, **PLAIN}).wait()
+    assert_same(run.model, dict(alone.model.module.named_parameters()))
+    assert [epoch["train_loss"] for epoch in run.history()] == pytest.approx([epoch["train_loss"] for epoch in alone.history()], abs=1e-6)
 
 
 def test_it_says_who_has_what_and_how_much_memory_that_took(run):

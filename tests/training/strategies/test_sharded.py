@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from training.plain import weighed_rows
 from training.strategies.test_allreduce import assert_same, plain_loop, settings
 
 import aimass
@@ -23,6 +24,14 @@ def test_three_workers_equal_a_plain_loop_over_the_rounds_rows(data):
     assert [one["parameters"] for one in told] == [3 * 14 + 8, 3 * 14 + 8, 14 + 8]  # of 7 rows and 3 rows
     assert [one["parameters"] for one in run.metrics()["slices"]] == [one["parameters"] for one in told]
     assert run.metrics()["bytes_sent"] == 6 * 3 * (3 * 2 * 4 * 122 // 3)  # in 6 rounds, by 3 workers, of 122 parameters
+
+
+def test_where_rows_are_weighed_it_equals_one_process_on_the_rounds_rows():
+    data = weighed_rows()
+    chosen = settings("momentum", workers=2, epochs=2, batch_size=12, model={"name": "mlp", "hidden": [7]}, clip=0.3)
+    run = aimass.train(data, **{**chosen, "strategy": "sharded"}).wait()
+    alone = aimass.train(data, **{**chosen, "strategy": "single", "workers": 0, "batch_size": 24}).wait()
+    assert_same(run.model, dict(alone.model.module.named_parameters()))
 
 
 class Mixed(nn.Module):

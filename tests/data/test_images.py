@@ -1,5 +1,6 @@
 import base64
 import io
+import os
 import struct
 import zlib
 
@@ -140,6 +141,20 @@ def test_a_file_that_is_off_is_refused_with_a_sentence(tmp_path, name, content, 
     folder = write_classes(tmp_path, PIXELS, LABELS)
     (folder / "side_0" / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"side_0/{name} .*(?:{message})"):
+        load(folder)
+
+
+def test_what_is_called_as_an_image_and_is_no_file_is_refused_unopened(tmp_path):
+    folder = write_classes(tmp_path, PIXELS, LABELS)
+    os.mkfifo(folder / "side_0" / "pipe.png")
+    with pytest.raises(DataError, match=r"side_0/pipe\.png is no file, though it is called as one; take it out"):
+        load(folder)
+
+
+def test_a_class_whose_name_is_not_in_utf_8_is_refused(tmp_path):
+    folder = write_classes(tmp_path, PIXELS, LABELS)
+    (folder / "side_1").rename(folder / os.fsdecode(b"\xff"))
+    with pytest.raises(DataError, match=r"has a folder called '\\udcff', whose name is not in UTF-8"):
         load(folder)
 
 

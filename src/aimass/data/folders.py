@@ -39,6 +39,9 @@ def read_folder(folder: Path, wanted: Wanted) -> Raw:
         raise DataError(
             f"{folder} is a folder; name one file in it, or give one with the files of MNIST, or with one folder of images for each class"
         )
+    odd = next((label for _, label in found if label.encode(errors="replace").decode() != label), None)
+    if odd is not None:
+        raise DataError(f"{folder} has a folder called {odd!a}, whose name is not in UTF-8, so no class can be called so; rename it")
     import pyarrow as pa
 
     paths = [path for path, _ in found] or loose

@@ -157,6 +157,8 @@ def decode(value: bytes | str, shape: Shape) -> NDArray[np.uint8]:
 
 def _header(path: Path) -> tuple[int, int, bool]:
     """Height, width, and whether it is grey, without decoding it."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file, though it is called as one; take it out")  # a pipe would keep whoever opens it waiting
     try:
         with _opened(path) as image:
             return image.height, image.width, image.mode in _GREY

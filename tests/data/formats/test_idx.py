@@ -1,4 +1,5 @@
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_a_file_that_is_off_is_refused_with_a_sentence(tmp_path, content, messag
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         load(path)
+
+
+def test_what_is_no_file_is_refused_unopened(tmp_path):
+    folder = write_mnist(tmp_path / "mnist", "train", PIXELS, LABELS)
+    (folder / "train-images-idx3-ubyte").unlink()
+    os.mkfifo(folder / "train-images-idx3-ubyte")
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is no file, though it is called as one"):
+        load(folder)
 
 
 def test_a_header_that_promises_more_than_memory_has(tmp_path, monkeypatch):

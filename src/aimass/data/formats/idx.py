@@ -73,6 +73,8 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
     """
     import numpy as np
 
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file, though it is called as one; take it out")
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"

@@ -5,7 +5,7 @@ import pytest
 
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.data import Encoder, describe, load, read_rows
-from aimass.data.text import with_context
+from aimass.data.text import prompt_of, with_context
 
 WORDS = "".join(f"line {number} of the text\n" for number in range(300))
 BYTES = WORDS.encode()
@@ -117,3 +117,12 @@ def test_a_row_is_its_last_bytes(file):
     assert encoder.encode_row({"text": "abcdéf"}) == ([], [*b"d", *"é".encode(), *b"f"])
     with pytest.raises(DataError, match="column 'text' holds 3, which is no text; give a text"):
         encoder.encode_row({"text": 3})
+
+
+def test_half_a_character_is_refused(file):
+    encoder = with_context(load(file), 4).encoder
+    with pytest.raises(DataError, match=r"column 'text' holds .*which has half a character, which UTF-8 cannot write"):
+        encoder.encode_row({"text": "a\ud800"})
+    with pytest.raises(DataError, match=r"'a\\ud800' has half a character, which UTF-8 cannot write; take it out"):
+        prompt_of({"text": "a\ud800"})
+    assert prompt_of({"text": "\udcff"}) == "\udcff"  # a byte that is no UTF-8, as from the command line

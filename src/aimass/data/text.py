@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ CONTEXT = 128
 TEXT, TASK = "text", "language"
 END = b"\0"
 """What ends a document."""
+
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # of characters; those between stand for bytes that are no UTF-8
 
 SUFFIXES = frozenset({".md", ".rst", ".text", ".txt"})
 NUM_BYTES = 256
@@ -64,6 +67,8 @@ class TextColumn:
         """The last bytes of one text, at most `context`. Raises ValueError with the end of a sentence."""
         if not isinstance(value, str):
             raise ValueError("is no text")
+        if _HALVES.search(value):
+            raise ValueError("has half a character, which UTF-8 cannot write")
         categories += value.encode("utf-8", "surrogateescape")[-self.context :]
 
 
@@ -214,4 +219,15 @@ def prompt_of(row: Any) -> str:
     """
     if not isinstance(row, Mapping) or not isinstance(row.get(TEXT), str):
         raise DataError(f'{str(row)[:60]!r} holds no text to go on with; give a row such as {{"text": "Once upon a time"}}')
-    return str(row[TEXT])
+    return checked_prompt(row[TEXT])
+
+
+def checked_prompt(text: str) -> str:
+    """A text, if it can be written in UTF-8.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if _HALVES.search(text):
+        raise DataError(f"{text[:60]!a} has half a character, which UTF-8 cannot write; take it out, or give the other half, too")
+    return text

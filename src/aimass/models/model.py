@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.core.files import whole_folder, write_json, write_tensors
 from aimass.data.pixels import ImageColumn
-from aimass.data.text import TEXT, prompt_of, windows_of
+from aimass.data.text import TEXT, checked_prompt, prompt_of, windows_of
 from aimass.models.config import CustomConfig, build_module, parse_model
 from aimass.models.language import ANSWER_BYTES, check_generation, go_on
 from aimass.models.manifest import Manifest
@@ -89,7 +89,7 @@ class Model:
         check_generation(max_bytes, temperature, top_k)
         added = go_on(
             self.module,
-            prompt.encode("utf-8", "surrogateescape"),
+            checked_prompt(prompt).encode("utf-8", "surrogateescape"),
             context=self.encoder.context,
             max_bytes=max_bytes,
             temperature=temperature,

@@ -82,6 +82,18 @@ def test_a_larger_model_begins_with_the_answers_of_the_smaller_one(home, wine, f
     assert run.model.evaluate(wine.test)["loss"] == pytest.approx(first.model.evaluate(wine.test)["loss"], abs=1e-6)
 
 
+def test_a_language_model_that_sees_more_bytes_begins_with_the_answers_of_the_smaller_one(home):
+    text = {"text": ["to be, or not to be: that is the question. " * 40]}
+    small = {"name": "transformer", "layers": 1, "heads": 2, "width": 16, "context": 8}
+    trained = aimass.train(aimass.data.load(text, task="language"), model=small, epochs=2, home=home).wait()
+    large = {**small, "layers": 2, "context": 16}
+    data = aimass.data.load(text, task="language")
+    grown = aimass.train(data, model=large, start_from=trained, grow=True, epochs=1, lr=1e-12, home=home).wait().model
+    assert grown.encoder.context == 16
+    answers = [model.generate("to b", 4, temperature=0.0) for model in (grown, trained.model)]
+    assert answers[0] == answers[1]
+
+
 def test_a_run_is_resumed_after_its_start_is_gone(home, wine, first, tmp_path):
     shutil.copytree(first.folder / "model", tmp_path / "model")
     whole, halves = (

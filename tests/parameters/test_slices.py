@@ -114,3 +114,18 @@ def test_the_block_has_one_gradient():
     driver, workers, _ = make_handles()
     assert len({worker.gradient.data_ptr() - worker.p.data_ptr() for worker in workers}) == 1
     assert {worker.gradient.data_ptr() for worker in workers} == {driver.replica(slot).gradient.data_ptr() for slot in range(3)}
+
+
+def test_another_optimizer_begins_at_the_p_of_a_snapshot():
+    driver, _, _ = make_handles()
+    config = OptimizerConfig(name="ftrl", keep_start=True, l1=0.0)
+    update = build_update(config)
+    layout = Layout(num_parameters=LENGTH, groups=((0, LENGTH),), states=tuple(update.states), num_slots=3, chunk_size=64, spans=SPANS)
+    other = SliceServer.create(layout, update, lambda done: 0.05, weight_decay=[0.0])
+    kept = driver.snapshot()
+    other.restore(kept)
+    for slot in range(3):
+        worker = SliceServer(other.memory, layout, build_update(config), lambda done: 0.05, slot=slot, weight_decay=[0.0])
+        worker.gradient.zero_()
+        worker.decide(1)
+    torch.testing.assert_close(other.p, kept.parameters)

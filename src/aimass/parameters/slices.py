@@ -189,6 +189,8 @@ class SliceServer(ReplicaServer):
                 state.copy_(snapshot.states[name])
             else:
                 state.fill_(self.update.initial.get(name, 0.0))
+        if not set(self.update.states) <= set(snapshot.states):
+            self.update.begin(self.p, self.states)
         for at in self._slots:
             self._stand(at, snapshot.next_lease, snapshot.clock)
         self._put_cells(snapshot)

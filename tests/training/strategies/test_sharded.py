@@ -34,6 +34,13 @@ def test_where_rows_are_weighed_it_equals_one_process_on_the_rounds_rows():
     assert_same(run.model, dict(alone.model.module.named_parameters()))
 
 
+def test_a_model_whose_tensors_are_all_its_own_is_one_unit(data):
+    chosen = settings("momentum", workers=2, epochs=2, batch_size=20, model="linear", clip=0.3)
+    chosen["strategy"] = "sharded"
+    run = aimass.train(data, **chosen).wait()
+    assert_same(run.model, plain_loop(data, chosen, clip=0.3))
+
+
 class Mixed(nn.Module):
     """A tensor that two layers share, a frozen one, and running statistics."""
 

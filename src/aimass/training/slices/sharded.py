@@ -47,7 +47,8 @@ class ShardExchange(SliceExchange):
         frozen = {parameter for parameter in module.parameters() if not parameter.requires_grad}
         kept = {name: values.clone() for name, values in _values(module)}
         for unit in units_of(module) if not learner.manifest.aliases else ():  # tied tensors have to be in one unit
-            fully_shard(unit, mesh=mesh, ignored_params=frozen)
+            if unit is not module:
+                fully_shard(unit, mesh=mesh, ignored_params=frozen)
         fully_shard(module, mesh=mesh, ignored_params=frozen)
         module.to_empty(device="cpu")
         with torch.no_grad():

@@ -170,6 +170,10 @@ class ReplicaServer(SharedMemoryServer):
         """The batches that a slot's replica holds; -1 where it is empty."""
         return self.words[self._slots[slot] + DONE]
 
+    def present(self) -> list[int]:
+        """The batches that each replica holds whose worker is in a group."""
+        return [self.words[at + DONE] for at in self._slots if self.words[at + READY]]
+
     @property
     def done(self) -> int:
         """Batches of the run that are committed: those in this worker's replica, or for the driver in the best one."""

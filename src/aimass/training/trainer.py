@@ -266,6 +266,7 @@ class Trainer:
         """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
         self.health.driver_does(EVALUATING)
         self._pull_model()
+        self.leases.settle()
         now = self.curve.now()
         if plane_of(self.config).waits_at_epochs and not self.rules.judges_epochs:
             self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation

@@ -1,5 +1,7 @@
 """The rounds of all-reduce, between threads whose gradients are the means of their rows' numbers."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from aimass.models.learner import Learner
 from aimass.models.tasks import build_task
 from aimass.optim.config import ClipConfig
 from aimass.parameters.layout import GENERATION, SLOT_REFUSED, STOP
-from aimass.parameters.replicas import CLOCK, DEADLINE_NS
+from aimass.parameters.replicas import CLOCK, DEADLINE_NS, DONE
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.leases.table import LeasePlan
@@ -96,6 +98,29 @@ def test_replicas_meet_the_mean_of_each_rounds_rows_and_all_is_counted(rows, cou
     words, slots = workers[0].server.words, [worker.server.layout.slot(worker.slot) for worker in workers]
     assert sum(words[at + STEPS] for at in slots) == 17
     assert sum(words[at + ROWS] for at in slots) == 2 * 124 + 3 * 20
+
+
+def test_a_loss_is_counted_before_the_round_that_it_is_of_is_done(rows):
+    workers, seen = open_workers(rows, 2, PLAN), []
+
+    def note(worker, report):
+        def noted(**found):
+            seen.append(worker.server.done_of(worker.slot))
+            report(**found)
+
+        worker.report = noted
+
+    for worker in workers:
+        note(worker, worker.report)
+    train(workers)
+    assert 17 not in seen
+    words, slot = workers[1].server.words, workers[1].server.layout.slot(1)
+    assert workers[0].server.present() == [17, 17]
+    workers[0].leases.settle()
+    words[slot + DONE] = 15
+    threading.Timer(0.1, words.__setitem__, (slot + DONE, 17)).start()
+    workers[0].leases.settle()
+    assert workers[0].server.present() == [17, 17]
 
 
 def test_each_batch_of_a_part_has_the_whole_time(rows):

@@ -33,6 +33,8 @@ from aimass.parameters.layout import (
 from aimass.parameters.replicas import DEADLINE_NS, DONE, ReplicaServer
 from aimass.training.leases.table import Lease, LeasePlan, LeaseTable, Released, epoch_order
 
+_LONGEST_SETTLING_S = 1.0
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -140,6 +142,12 @@ class ReplicaTable(LeaseTable):
     @property
     def epochs_done(self) -> int:
         return self._epoch(self.replicas.done)
+
+    def settle(self) -> None:
+        """Wait until each replica whose worker is there holds the last round too: by then its worker has counted its loss."""
+        until_s = time.monotonic() + _LONGEST_SETTLING_S
+        while any(0 <= done < self.replicas.done for done in self.replicas.present()) and time.monotonic() < until_s:
+            time.sleep(0.0002)
 
     @property
     def is_done(self) -> bool:

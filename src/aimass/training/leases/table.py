@@ -244,6 +244,9 @@ class LeaseTable:
         """After a restore: nobody holds anything."""
         self._release([at for at in self._cells if self.words[at + LEASE_OWNER] != NOBODY])
 
+    def settle(self) -> None:
+        """Let workers count what they have committed, before an epoch is told of. Here each does so by itself."""
+
     def leave(self, slot: int) -> None:
         """A worker takes nothing more. Nobody waits for it here."""
 

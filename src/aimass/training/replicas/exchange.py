@@ -146,6 +146,8 @@ class Exchange:
         weight, leaves = own.extras.tolist()
         self._leaves = leaves > 0
         before = server.done
+        if part.batches:  # first, since the round may end the epoch that this loss belongs to
+            worker.report(loss=found.loss / found.weight, rows=found.num_rows, batches=len(part.batches))
         if weight:
             if weight != part.num_rows:
                 own.gradient.mul_(part.num_rows / weight)
@@ -157,8 +159,6 @@ class Exchange:
             self._words[own.at + SLOT_REFUSED] += 1
         elif part.batches:
             server.count(len(part.batches))
-        if part.batches:
-            worker.report(loss=found.loss / found.weight, rows=found.num_rows, batches=len(part.batches))
         if self._table.leases_begun(part.done) > self._table.leases_begun(before):
             worker.tell()
 

@@ -43,3 +43,5 @@ def test_the_first_pattern_that_fits_counts_and_one_that_fits_nothing_is_refused
         assert torch.allclose(bias, before, atol=1e-6) is slow
     with pytest.raises(UsageError, match=r"fits no parameter that learns; there are: layers\.0\.weight"):
         aimass.train(data, optimizer={"rates": {"head": 0.1}}, workers=2)
+    with pytest.raises(UsageError, match=r"optimizer\.rates='head' fits no parameter that learns"):
+        run.resume(max_steps=4, **{"optimizer.rates": {"head": 0.1}})

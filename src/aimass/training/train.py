@@ -107,6 +107,10 @@ def resume(
         from aimass.training.transfer import adopt
 
         dataset = adopt(config, dataset, run.folder)
+    if config.optimizer.rates:
+        from aimass.training.transfer import read_start, rehearse_with
+
+        rehearse_with(config, dataset, model, read_start(config, run.folder))
     run.go_on(config, dataset, model)
     return _watch(run) if progress else run
 

@@ -105,6 +105,16 @@ def rehearse(config: TrainConfig, data: Dataset, module: nn.Module | None, found
     if found is not None:
         start = Start.of(found[1], found[0]) if isinstance(found[1], Model) else Start.read(found[1], found[0])
         data = read_alike(data, start.encoder)
+    rehearse_with(config, data, module, start)
+    return data
+
+
+def rehearse_with(config: TrainConfig, data: Dataset, module: nn.Module | None, start: Start | None) -> None:
+    """The same, with the model to begin with at hand, and the data read as it reads them.
+
+    Raises:
+        UsageError: the run cannot begin so.
+    """
     random = torch.get_rng_state()
     try:
         built, _ = prepare(config, data, module, start)
@@ -114,7 +124,6 @@ def rehearse(config: TrainConfig, data: Dataset, module: nn.Module | None, found
     for pattern in config.optimizer.rates:
         if not any(fits(name, pattern) for name in names):
             raise UsageError(f"optimizer.rates={pattern!r} fits no parameter that learns; there are: {', '.join(names)}")
-    return data
 
 
 def prepare(config: TrainConfig, data: Dataset, module: nn.Module | None, start: Start | None) -> tuple[nn.Module, StartedFrom]:

@@ -100,4 +100,7 @@ def test_what_cannot_work_is_refused(cancer, run):
     single = aimass.train("iris", epochs=1).wait()
     with pytest.raises(UsageError, match="a run keeps its own"):
         single.resume(strategy="ensemble", epochs=2)
+    for asked in ({"strategy.models": 7}, {"strategy.combine": "vote"}):
+        with pytest.raises(UsageError, match="are not those of the model, an ensemble of 5 that is combined by 'average'; set strategy="):
+            run.resume(epochs=13, **asked)
     assert run.resume(epochs=13).wait().history()[-1]["epoch"] == 13

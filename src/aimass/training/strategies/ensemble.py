@@ -38,6 +38,12 @@ class EnsembleStrategyConfig(StrategyConfig):
         from aimass.models.families.ensemble import EnsembleConfig
 
         if isinstance(model, EnsembleConfig):
+            asked, there = (self.models, self.combine), (model.models, model.combine)
+            if asked != there:
+                raise UsageError(
+                    f"strategy.models={asked[0]} and combine={asked[1]!r} are not those of the model, an ensemble of {there[0]} that is "
+                    f"combined by {there[1]!r}; set strategy={{'name': 'ensemble', 'models': {there[0]}, 'combine': {there[1]!r}}}"
+                )
             return model
         if model.name == CUSTOM:
             raise UsageError(

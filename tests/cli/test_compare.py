@@ -15,6 +15,8 @@ def test_a_table_a_picture_and_what_stands_below(aimass):
     header, *rows = outcome.out.split("\n\n")[0].splitlines()
     assert header.split()[:2] == ["strategy", "workers"]
     assert {tuple(row.split()[:3]) for row in rows} == {("single", "0", "1"), ("parameter_server:staleness=1", "2", "1")}
+    loss = header.index("loss")  # the numbers of a column have as many decimals, and end below each other
+    assert {len(row[: loss + 4].split()[-1].partition(".")[2]) for row in rows} == {4}
     assert "model       mlp, seed 0, on iris; worker 1 is killed at 600 s; exchanges over 1 ms" in outcome.out
     assert "target      validation loss 100, asked for" in outcome.out
     assert "note        parameter_server:staleness=1: worker 1 was not killed: the run ended before 600 s" in outcome.out

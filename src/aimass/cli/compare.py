@@ -102,8 +102,8 @@ def compare(
     progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Train the same model from the same seed by several strategies, and see which is how soon where, at what cost. Every setting in the
-    table below but those of strategies is an option too."""
+    """Train the same model from the same seed by several strategies, and see how soon each reaches a loss, and at what cost. Every setting
+    in the table below but those of strategies is an option too."""
     from aimass.data import load
     from aimass.training.comparing.compare import Contest, read
     from aimass.training.comparing.picture import check_format

@@ -35,7 +35,7 @@ def draw(comparison: Comparison, path: Path) -> Path:
     curves = [(entry.strategy, trial.points) for entry in comparison.ranking if (trial := entry.shown) is not None and trial.points]
     if not curves:
         raise TrainingError("there is nothing to draw: no run got as far as the end of an epoch")
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure = Figure(figsize=(13.5, 4.8), layout="constrained")
     over_time, over_bytes = figure.subplots(1, 2, sharey=True)
     for number, (label, points) in enumerate(curves):
         style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3], "marker": "o" if len(points) < 40 else None}
@@ -51,7 +51,7 @@ def draw(comparison: Comparison, path: Path) -> Path:
         if comparison.target is not None:
             axes.axhline(comparison.target, color="gray", linewidth=0.8, linestyle=":")
     _scale(over_time, over_bytes, curves)
-    over_time.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small", handlelength=3)
     hard = "".join(f"; {what}" for what in comparison.adversity)
     figure.suptitle(f"{comparison.data}: {comparison.model}, {comparison.workers} workers{hard}", fontsize="medium")
     picture = BytesIO()
@@ -63,13 +63,18 @@ def draw(comparison: Comparison, path: Path) -> Path:
 
 
 def _scale(over_time: Any, over_bytes: Any, curves: list[tuple[str, tuple[Point, ...]]]) -> None:
-    """Logarithmic axes where values lie far apart: losses, and bytes."""
+    """Logarithmic axes where values lie far apart: losses, seconds and bytes."""
+    from matplotlib.ticker import StrMethodFormatter
+
     losses = [point.loss for _, points in curves for point in points if point.loss is not None]
     if losses and min(losses) > 0 and max(losses) > 20 * min(losses):
         over_time.set_yscale("log")
+    lasted = [points[-1].elapsed_s for _, points in curves]
     moved = [points[-1].bytes_moved for _, points in curves if points[-1].bytes_moved]
-    if moved and max(moved) > 5 * min(moved):
-        over_bytes.set_xscale("log")
+    for axes, ends in ((over_time, lasted), (over_bytes, moved)):
+        if ends and max(ends) > 5 * min(ends) > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _or_gap(point: Point) -> float:

@@ -24,8 +24,8 @@ def row(figures: dict[str, Any]) -> tuple[str | None, ...]:
         _number(figures["epochs_to_target"]),
         _seconds(figures["s_to_target"]),
         _seconds(figures["elapsed_s"]),
-        _number(figures["loss"]),
-        _number(figures["metric"]),
+        _measure(figures["loss"]),
+        _measure(figures["metric"]),
         (f"{moved / 1e6:,.1f}" if moved >= 1e6 else f"{moved / 1e6:.2g}") if moved else None,
         f"{figures['staleness_mean']:.2f}, most {figures['staleness_most']:.0f}" if figures["staleness_most"] else None,
         f"{figures['workers_lost']:.0f}" if figures["workers_lost"] else None,
@@ -60,6 +60,11 @@ def as_text(found: Comparison) -> str:
 
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.4g}"
+
+
+def _measure(value: float | None) -> str | None:
+    """Four decimals, so that those of a column stand below each other, but where it is too small or too large for them."""
+    return None if value is None else f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
 
 
 def _seconds(value: float | None) -> str | None:

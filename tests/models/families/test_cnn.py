@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import aimass
+from aimass.cli.settings import table
 from aimass.core.errors import UsageError
 from aimass.models.config import build_module, parse_model
 from aimass.models.convolutions import ConvolutionalNetwork
@@ -14,6 +15,7 @@ def test_settings_are_read_as_people_write_them():
     config = parse_model({"name": "convnet", "channels": "8,16", "kernel": "5", "hidden": 32, "image": "28x20"})
     assert (config.name, config.channels, config.kernel, config.hidden, config.image) == ("cnn", (8, 16), 5, (32,), (1, 28, 20))
     assert parse_model({"name": "cnn", "image": [3, 4, 5]}).image == (3, 4, 5)
+    assert parse_model({"name": "cnn", "image": table()["model.image"].read("28x20")}).image == (1, 28, 20)  # as on a command line
 
 
 @pytest.mark.parametrize(

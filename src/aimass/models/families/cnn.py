@@ -50,6 +50,8 @@ class CNNConfig(FamilyConfig):
     @field_validator("image", mode="before")
     @classmethod
     def _read_image(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]  # "28x28" on a command line is a list without a comma
         if isinstance(value, str):
             value = [side for side in re.split(r"[x×*,() ]+", value) if side]
         return (1, *value) if isinstance(value, (list, tuple)) and len(value) == 2 else value

@@ -190,6 +190,11 @@ def test_going_on_with_more_steps_does_the_rest_of_a_lease_that_was_cut_short(wo
     assert sum(again.metrics()["staleness"]) == 200, "as many pushes as steps"
 
 
+def test_an_epoch_inside_which_a_run_ended_has_the_loss_of_all_its_rows_in_the_end():
+    run, whole = aimass.train("iris", max_steps=6).wait(), aimass.train("iris", epochs=2).wait()
+    assert run.resume(max_steps=8).wait().history()[-1]["train_loss"] == pytest.approx(whole.history()[-1]["train_loss"])
+
+
 def test_every_epoch_is_evaluated_however_short_it_is():
     run = aimass.train("iris", workers=2, epochs=150).wait()
     assert [epoch["epoch"] for epoch in run.history()] == list(range(1, 151))

@@ -105,13 +105,14 @@ class Curve:
         )
         self._told = now
 
-    def end_epoch(self, epoch: int, now: Moment, validation: dict[str, float]) -> dict[str, Any]:
+    def end_epoch(self, epoch: int, now: Moment, validation: dict[str, float], *, is_whole: bool = True) -> dict[str, Any]:
         """Note an epoch, and tell of it.
 
         Args:
             epoch: its number, from 1.
             now: when its last batch was done.
             validation: the metrics of the model of then.
+            is_whole: whether it is over. Where the run ends inside it, its loss is counted on as the run goes on.
 
         Returns:
             what was told.
@@ -127,7 +128,8 @@ class Curve:
         )
         entry = {**asdict(event), "is_best": self._rules.is_best(asdict(event))}
         self._rules.history.append(entry)
-        self._epoch = now
+        if is_whole:
+            self._epoch = now
         self._tell(EpochEnded(**entry))
         return entry
 

@@ -262,7 +262,7 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------------------- epochs and saving
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int, *, is_whole: bool = True) -> None:
         """Evaluate, note, and judge whether to stop. The last epoch of a run may be a part of one."""
         self.health.driver_does(EVALUATING)
         self._pull_model()
@@ -272,7 +272,7 @@ class Trainer:
             self.leases.extend(self._horizon())  # this epoch's p is copied, so that nobody has to wait for its evaluation
         if self._supervisor is not None:
             self.tell(WorkerStates(epoch=epoch, workers=self.counters.workers))
-        entry = self.curve.end_epoch(epoch, now, validate(self.learner, self.data))
+        entry = self.curve.end_epoch(epoch, now, validate(self.learner, self.data), is_whole=is_whole)
         if self.leases.taken is not None:
             self.tell(self.leases.taken.tell(epoch))
         for event in self.leases.epoch_news(epoch):
@@ -328,8 +328,9 @@ class Trainer:
         self._tell_progress()
         if self.counters.num_refused and not self.server.clock:
             raise TrainingError(f"every gradient held NaN or infinity, and nothing was learnt; {ADVICE}")
-        if not self.rules.history or self.rules.history[-1]["step"] < self.leases.committed_batches:
-            self._end_epoch(-(-self.leases.committed_batches // self.plan.batches_per_epoch))
+        done, per_epoch = self.leases.committed_batches, self.plan.batches_per_epoch
+        if not self.rules.history or self.rules.history[-1]["step"] < done:
+            self._end_epoch(-(-done // per_epoch), is_whole=done % per_epoch == 0)
         self.health.judge_fit(self.rules.history)
         self.keep_state()
         if self.config.stop.patience is not None:

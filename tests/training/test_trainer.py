@@ -150,6 +150,8 @@ def test_a_run_is_found_by_the_beginning_of_its_id_and_listed_newest_first():
         Run.open("run-")
     with pytest.raises(NotFound, match="no run 'nothing'"):
         Run.open("nothing")
+    with pytest.raises(NotFound, match="no run '/no/such/folder'"):
+        Run.open("/no/such/folder")
 
 
 def test_what_cannot_be_resumed_says_why(tmp_path):

@@ -135,6 +135,7 @@ def test_the_features_of_images_are_kept_for_other_classes(home):
     ("settings", "error", "why"),
     [
         ({"start_from": "nowhere"}, NotFound, "neither a folder that Model.save wrote nor a run"),
+        ({"start_from": "/no/where"}, NotFound, "neither a folder that Model.save wrote nor a run"),
         ({"start_from": 5}, UsageError, "is no model"),
         ({"model": {"name": "mlp", "hidden": (5, 5)}}, UsageError, "nothing of .* fits the model"),
         ({"freeze": "features.*"}, UsageError, "fits no parameter; there are: layers.0.weight"),

@@ -86,7 +86,8 @@ class Run:
         """
         folder = Path(name)
         if not (folder / "run.json").is_file():
-            found = [path.parent for path in _runs(home).glob(f"{_escape(str(name))}*/run.json")]
+            is_path = folder.name != str(name)
+            found = [] if is_path else [path.parent for path in _runs(home).glob(f"{_escape(str(name))}*/run.json")]
             exact = [path for path in found if path.name == str(name)]
             if len(exact or found) != 1:
                 some = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {str(name)!r} in {_runs(home)}"

@@ -147,6 +147,7 @@ def test_quorum_and_outer_are_read_as_people_write_them():
         ({"strategy.quorum": 1.5}, "a share of them"),
         ({"strategy.quorum": "most"}, "a share of them"),
         ({"strategy.quorum": 3}, "is more than the 2 workers of the run"),
+        ({"strategy.outer": {"name": "sgd", "rates": {"a": 0.5}}}, "the outer optimizer has one rate for all parameters"),
         ({"strategy.every": 0}, r"strategy\.every"),
         ({"strategy.outer": "lbfgs"}, "works element by element"),
         ({"strategy.outer": {"name": "sgd", "lr": 0}}, r"strategy\.outer\.lr=0"),

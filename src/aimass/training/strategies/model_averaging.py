@@ -46,6 +46,10 @@ def _outer(value: Any) -> dict[str, Any] | None:
     if config.name == AUTO or config.method.from_sums:
         takes = "no gradient is there to measure" if config.name == AUTO else "it computes p from sums, and would leave where p was"
         raise UsageError(f"strategy.outer={config.name!r}: the outer optimizer steps by the mean of changes, and {takes}; name another one")
+    if config.rates:
+        raise UsageError(
+            "strategy.outer.rates: the outer optimizer has one rate for all parameters; set optimizer.rates, which workers keep"
+        )
     if config.lr is None and config.name in ("sgd", "momentum"):
         given["lr"] = _DILOCO["lr"] if config.momentum_value else 1.0
     return OptimizerConfig.parse(given, "strategy.outer.").model_dump(mode="json", exclude_unset=True)

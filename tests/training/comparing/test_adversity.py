@@ -45,6 +45,14 @@ def epoch(step):
     return event("epoch", epoch=1, step=step, train_loss=1.0)
 
 
+def test_a_moment_that_never_comes_is_waited_for_all_the_same(start):
+    killer, other = Killer(read_kills("0@99999999999999s")), start()
+    killer.hear(run_started())
+    killer.hear(worker_started(0, other))
+    assert len(killer.close()) == 1
+    assert other.poll() is None
+
+
 @pytest.mark.parametrize("kill", ["1@50%", "1@50"])
 def test_a_worker_is_killed_when_so_many_steps_are_done(start, kill):
     killer, others = Killer(read_kills(kill)), [start(), start()]

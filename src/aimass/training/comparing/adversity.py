@@ -64,10 +64,13 @@ def read_slow(value: Mapping[int, float] | Sequence[str] | str | None) -> dict[i
     ({0: 1.5, 1: 3.0}, {1: 3.0})
     """
     if isinstance(value, Mapping):
-        return {int(worker): float(factor) for worker, factor in value.items()}
+        try:
+            return {int(worker): float(factor) for worker, factor in value.items()}
+        except (TypeError, ValueError):
+            raise UsageError(f"slow={value!r} names no workers and factors; write it like {{1: 3.0}}, or 1:3x") from None
     found = {}
-    for text in _texts(value):
-        match = _SLOW.fullmatch(text)
+    for text in _texts(value, "slow", "1:3x"):
+        match = _SLOW.fullmatch(str(text))
         if match is None:
             raise UsageError(f"slow={text!r} is no worker and factor; write it like 1:3x, for a worker 1 that takes three times as long")
         found[int(match[1])] = float(match[2])
@@ -85,7 +88,7 @@ def read_kills(value: Mapping[int, Any] | Sequence[str | Kill] | str | Kill | No
     """
     if isinstance(value, Mapping):
         value = [f"{worker}@{moment if isinstance(moment, str) else f'{moment}s'}" for worker, moment in value.items()]
-    return tuple(one if isinstance(one, Kill) else _read_kill(one) for one in _texts(value))
+    return tuple(one if isinstance(one, Kill) else _read_kill(one) for one in _texts(value, "kill", "1@10s"))
 
 
 def check_workers(workers: int, slow: Mapping[int, float], kills: Sequence[Kill]) -> None:
@@ -100,7 +103,9 @@ def check_workers(workers: int, slow: Mapping[int, float], kills: Sequence[Kill]
             raise UsageError(f"{name} names worker {worker}, and {there}; workers are counted from 0")
 
 
-def _texts(value: Any) -> list[Any]:
+def _texts(value: Any, name: str, example: str) -> list[Any]:
+    if value is not None and not isinstance(value, str | Kill | Sequence):
+        raise UsageError(f"{name}={value!r} names nobody; write it like {example}, or several of those as a list")
     return [] if value is None else [value] if isinstance(value, str | Kill) else list(value)
 
 
@@ -112,7 +117,7 @@ def _read_kill(text: str) -> Kill:
     if re.fullmatch(r"\d+(\.\d+)?%", moment) and 0 < float(moment[:-1]) < 100:
         return Kill(worker=worker, share=float(moment[:-1]) / 100)
     if re.fullmatch(r"\d+(\.\d+)?[smh]", moment):
-        return Kill(worker=worker, after_s=float(str(seconds(moment))))
+        return Kill(worker=worker, after_s=min(float(str(seconds(moment))), threading.TIMEOUT_MAX))
     raise UsageError(f"kill={text!r} is no worker and moment; write it like 1@10s, 1@50% (of the steps) or 1@200 (at that step)")
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +117,10 @@ def read(
         raise UsageError(f"{own[0]} is of one strategy; give it behind that strategy's name, such as parameter_server:staleness=3")
     if not isinstance(workers, int) or isinstance(workers, bool):
         raise UsageError(f"workers={workers!r} cannot be compared; give one number, which stays the same to the end")
-    if not 1 <= repeats <= _MOST_REPEATS:
-        raise UsageError(f"repeats={repeats} cannot be; give a number from 1 to {_MOST_REPEATS:,}")
-    if target_loss is not None and not abs(target_loss) < float("inf"):
-        raise UsageError(f"target_loss={target_loss} is no loss; give a number, such as 0.2")
+    if not isinstance(repeats, int) or not 1 <= repeats <= _MOST_REPEATS:
+        raise UsageError(f"repeats={repeats!r} cannot be; give a number from 1 to {_MOST_REPEATS:,}")
+    if target_loss is not None and not (isinstance(target_loss, int | float) and isfinite(target_loss)):
+        raise UsageError(f"target_loss={target_loss!r} is no loss; give a number, such as 0.2")
     config = read_settings({**settings, "workers": workers})
     slowness, kills = read_slow(slow), read_kills(kill)
     check_workers(workers, slowness, kills)

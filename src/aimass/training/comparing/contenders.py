@@ -87,6 +87,8 @@ def _read(wanted: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     if isinstance(wanted, Mapping):
         settings = {str(name): value for name, value in wanted.items()}
+    elif not isinstance(wanted, str):
+        raise UsageError(f"{wanted!r} is no strategy; give a name such as 'async_sgd', or a mapping with 'name'")
     else:
         name, *pairs = wanted.split(":")
         bare = [pair for pair in pairs if "=" not in pair]

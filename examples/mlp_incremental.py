@@ -18,7 +18,7 @@ run = aimass.train(
     model={"name": "mlp", "hidden": (64, 32)},
     strategy={"name": "incremental_sgd", "rho": 2, "combine": "sum"},  # a task is at most 1 / (workers · rho) of the rows
     workers=asked.workers,
-    lr=0.02,
+    lr=0.005,  # ten changes that began at about the same parameters are added: the step is up to ten times as long
     epochs=asked.epochs,
     progress=True,
 )

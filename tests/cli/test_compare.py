@@ -40,6 +40,18 @@ def test_a_call_that_is_off_is_refused(aimass):
     assert Run.list() == []
 
 
+def test_folders_of_images_are_compared_on_at_one_size(aimass, tmp_path):
+    from PIL import Image
+
+    for name, shade in (("dark", 20), ("light", 220)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("L", (12, 12), shade + number).save(tmp_path / "photos" / name / f"{number}.png")
+    asked = ("compare", str(tmp_path / "photos"), "--image-size", "6", "--strategies", "single", "--model", "linear", "--epochs", "1")
+    assert aimass(*asked).status == 0
+    assert Run.list()[0].model.encoder.image == (1, 6, 6)
+
+
 def test_a_signal_stops_in_order_and_shows_what_was_done(start):
     process = start("compare", "iris", "--strategies", "single,async_sgd", "--workers", "2", "--epochs", "20", "--link", "300ms")
     for line in process.stderr:

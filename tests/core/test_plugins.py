@@ -15,6 +15,8 @@ def test_names_are_the_files_and_aliases_lead_to_them():
     assert STRATEGIES.canonical("异步并行SGD") == "async_sgd"
     with pytest.raises(UsageError, match=r"there is no strategy 'async_sdg'; did you mean 'async_sgd'\? Known: allreduce, async_sgd, "):
         STRATEGIES.load("async_sdg")
+    with pytest.raises(UsageError, match=r"there is no strategy '参数服务器X'; did you mean '参数服务器'\? Known: allreduce, async_sgd, "):
+        STRATEGIES.canonical("参数服务器X")
 
 
 def test_looking_for_a_name_imports_no_other_plugin():

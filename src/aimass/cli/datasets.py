@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Files at the service, as data to train on.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(metavar="DATASET", help="A data set's id.")]
 Name = Annotated[str | None, typer.Option(help="What to call it; by default as the file.", show_default=False)]
-SOURCE = "A file here, a file's id, or a sample: digits, iris, wine, breast_cancer, diabetes."
+SOURCE = "A file here, a file's id, or a sample: digits, iris, wine, breast_cancer, diabetes, python_docs."
 
 
 @app.command(epilog="Example: aimass datasets create customers.csv --target churn")

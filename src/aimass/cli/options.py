@@ -11,7 +11,10 @@ from aimass.core.errors import UsageError
 DATA = "Data"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Source = Annotated[str, typer.Argument(metavar="DATA", help="A CSV file, or one of digits, iris, wine, breast_cancer, diabetes.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A CSV file, images, a text, or one of digits, iris, wine, breast_cancer, diabetes, python_docs."),
+]
 Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column to predict.", rich_help_panel=DATA)]
 Schema = Annotated[
     list[str] | None,

@@ -17,16 +17,16 @@ def option(panel: str, text: str, *names: str, metavar: str | None = None) -> An
     return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
-Task = Annotated[str | None, option(DATA, "binary, multiclass or regression; told from the target by default.")]
+Task = Annotated[str | None, option(DATA, "binary, multiclass, regression or language; told from the target by default.")]
 Split = Annotated[str | None, option(DATA, "Shares of training, validation and test, such as 0.8,0.1,0.1.", metavar="A,B,C")]
 Stratify = Annotated[bool | None, option(DATA, "Give each split its share of each class.")]
 SplitSeed = Annotated[int | None, option(DATA, "Decides which row goes where; by default the --seed.")]
 Weight = Annotated[str | None, option(DATA, "A column of how much each row counts.", metavar="COLUMN")]
 ImageSize = Annotated[str | None, option(DATA, "Resize image files to this height and width, such as 28 or 28x32.", metavar="HxW")]
 
-Strategy = Annotated[str | None, option(TRAINING, "How workers train together, such as async_sgd.")]
+Strategy = Annotated[str | None, option(TRAINING, "How workers train together, such as async_sgd; auto chooses by measuring.")]
 BatchSize = Annotated[int | None, option(TRAINING, "Rows per worker per step.")]
-Optimizer = Annotated[str | None, option(TRAINING, "Such as sgd, momentum, adam, adamw, adagrad or rmsprop.")]
+Optimizer = Annotated[str | None, option(TRAINING, "Such as sgd, momentum, adam, adamw, adagrad or ftrl; auto chooses by measuring.")]
 LearningRate = Annotated[float | None, option(TRAINING, "The learning rate; by default the optimizer's own.")]
 Schedule = Annotated[str | None, option(TRAINING, "How the rate changes: constant, cosine, step, inverse_sqrt.")]
 Clip = Annotated[float | None, option(TRAINING, "The largest norm of a gradient.", metavar="NORM")]

@@ -139,14 +139,14 @@ def error_headers(error: AimassError) -> dict[str, str]:
     return {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(math.ceil(wait_s * 1000))}
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """A wrong name answers with the known ones, the nearest first.
+def unknown_name(kind: str, name: object, known: Iterable[str], *, also: Iterable[str] = ()) -> UsageError:
+    """A wrong name answers with the known ones, the nearest first. Other words for them, `also`, may be the nearest, and are not listed.
 
     >>> str(unknown_name("optimizer", "adm", ["sgd", "adam"]))
     "there is no optimizer 'adm'; did you mean 'adam'? Known: adam, sgd"
     """
     names = sorted(known)
-    close = get_close_matches(str(name), names, n=1)
+    close = get_close_matches(str(name), [*names, *also], n=1)
     hint = f"; did you mean {close[0]!r}? Known" if close else ". Known"
     return UsageError(f"there is no {kind} {name!r}{hint}: {', '.join(names)}")
 

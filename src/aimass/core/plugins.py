@@ -53,7 +53,7 @@ class Kind:
         aliases = self.aliases()
         if key in aliases:
             return aliases[key]
-        raise unknown_name(self.name, name, self.names())
+        raise unknown_name(self.name, name, self.names(), also=aliases)
 
     def load(self, name: str) -> Any:
         """Import one plugin and return what its file exports as `PLUGIN`."""

@@ -61,6 +61,8 @@ def test_lines_tell_the_beginning_the_end_and_little_between(tmp_path):
 
 def test_one_worker_is_no_plural(told):
     assert lines_of(told(started(workers=1)))[0] == "training on x: 100 rows, 10 parameters, async_sgd with 1 worker"
+    begun = happened.StartedFrom(source="m", copied=["bias"], fresh=["weight"], adapters=[], trainable_parameters=9, frozen_parameters=0)
+    assert lines_of(told(begun))[-1] == "begins with 1 tensor of m, weight afresh: 9 parameters learn, 0 stay as they are"
 
 
 def test_every_event_that_matters_has_its_line(told):

@@ -76,7 +76,7 @@ class CNN(Family):
         if image is None:
             raise UsageError(
                 f"a cnn is for images, and nothing says that these {encoder.num_numbers:,} numbers a row are one; "
-                "use model='mlp', or say its shape, such as model={'name': 'cnn', 'image': '28x28'}"
+                "use model='mlp', or say its shape by model.image, such as '28x28'"
             )
         _check(image, encoder.num_numbers, encoder.cardinalities)
         return config.model_copy(update={"image": image})

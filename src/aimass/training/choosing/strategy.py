@@ -114,7 +114,7 @@ def choose_strategy(config: TrainConfig, found: Measured | None, even: float | N
         return parse_strategy("async_sgd"), "lease.batches is set, and in rounds it is one"
     slowest = f"the slowest of {config.workers} workers has {even:.0%} of the fastest's speed"
     if even >= EVEN:
-        return parse_strategy("parameter_server"), f"{slowest}, so rounds wait little, and the result is no chance"
+        return parse_strategy("parameter_server"), f"{slowest}, so rounds wait little, and two runs give the same result"
     if config.batch_size >= ENOUGH_ROWS:
         return parse_strategy("load_balanced_sgd"), f"{slowest}, and gets as much less to do"
     return parse_strategy("async_sgd"), f"{slowest}, and nobody waits for it"

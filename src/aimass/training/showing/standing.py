@@ -203,7 +203,8 @@ def _of_a_stall(event: happened.WorkerStalled | happened.WorkerRecovered) -> str
 
 
 def _start_of(event: happened.StartedFrom) -> str:
-    begins = f"begins with {len(event.copied)} tensors of {event.source}" if event.source else "begins with the module as it is"
+    tensors = f"{len(event.copied)} tensor{'' if len(event.copied) == 1 else 's'}"
+    begins = f"begins with {tensors} of {event.source}" if event.source else "begins with the module as it is"
     fresh = f", {', '.join(event.fresh)} afresh" if event.source and event.fresh else ""
     adapters = f", adapters beside {', '.join(event.adapters)}" if event.adapters else ""
     return f"{begins}{fresh}{adapters}: {event.trainable_parameters:,} parameters learn, {event.frozen_parameters:,} stay as they are"

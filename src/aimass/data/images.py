@@ -28,7 +28,7 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", "
 _DECODERS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others of Pillow's start programs, or are seldom tried
 _GREY = frozenset({"1", "L", "LA"})
 _DEEP = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
-_MOST_PIXELS = 1 << 26
+MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,12 +175,12 @@ def _opened(file: Any) -> Image:
             warnings.simplefilter("ignore")  # about its size, which is looked at below
             image = Image.open(file, formats=_DECODERS)
     except Image.DecompressionBombError:
-        raise ValueError(f"has more than {_MOST_PIXELS:,} pixels") from None
+        raise ValueError(f"has more than {MOST_PIXELS:,} pixels") from None
     except SyntaxError:
         raise ValueError("is damaged") from None
-    if image.width * image.height > _MOST_PIXELS:
+    if image.width * image.height > MOST_PIXELS:
         image.close()
-        raise ValueError(f"has {image.height} × {image.width} pixels, and {_MOST_PIXELS:,} are the most")
+        raise ValueError(f"has {image.height} × {image.width} pixels, and {MOST_PIXELS:,} are the most")
     if image.mode in _DEEP:
         image.close()
         raise ValueError("has more than 8 bits a channel")

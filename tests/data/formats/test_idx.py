@@ -53,6 +53,7 @@ GOOD = idx_bytes(PIXELS)
         (idx_bytes(LABELS), "holds labels and should hold images; name the file of images"),
         (GOOD[:10], "is damaged: its header ends early"),
         (idx_bytes(PIXELS[:0]), "is damaged: its header ends early, or says that there is nothing"),
+        (GOOD[:8] + b"\x7f\xff\xff\xff" + GOOD[12:], "holds images of 2147483647 × 6 pixels by its header, and 67,108,864 are the most"),
         (GOOD[:-1], "its header says 1,080 values and it holds 1,079"),
         (GOOD + b"x", "its header says 1,080 values and it holds more"),
         (gzip.compress(GOOD)[:-40], "cannot be unpacked to its end"),

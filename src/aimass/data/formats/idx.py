@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError, StorageError
 from aimass.core.memory import free_memory_bytes, has_room
-from aimass.data.images import IMAGE, LABEL
+from aimass.data.images import IMAGE, LABEL, MOST_PIXELS
 from aimass.data.pixels import image_array
 from aimass.data.source import Raw
 
@@ -109,6 +109,9 @@ def _header(content: IO[bytes] | Any, path: Path, num_dimensions: int) -> tuple[
     shape = tuple(int.from_bytes(sizes[start : start + 4], "big") for start in range(0, len(sizes), 4))
     if len(shape) < num_dimensions or 0 in shape:
         raise DataError(f"{path} is damaged: its header ends early, or says that there is nothing; fetch it again")
+    if math.prod(shape[1:]) > MOST_PIXELS:
+        size = " × ".join(str(side) for side in shape[1:])
+        raise DataError(f"{path} holds images of {size} pixels by its header, and {MOST_PIXELS:,} are the most; fetch it again")
     return shape
 
 

@@ -7,6 +7,7 @@ model.safetensors   every tensor of the network, by name
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -231,6 +232,17 @@ def read_parts(folder: str | Path) -> tuple[FamilyConfig, Encoder, dict[str, Ten
     """
     path = Path(folder).expanduser()
     return *_read_facts(path), _read_tensors(path / _TENSORS)
+
+
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy what `Model.save` wrote, and nothing else that lies beside it. The copy is there whole, or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with whole_folder(folder) as unfinished:
+        for name in (_DESCRIPTION, _TENSORS):
+            shutil.copyfile(source / name, unfinished / name)
 
 
 def _shape_of(column: FeatureColumn) -> dict[str, Any]:

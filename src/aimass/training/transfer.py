@@ -5,7 +5,6 @@ The model is copied into the run's folder, `start/`, so that the run can be resu
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from aimass.core.patterns import fits
 from aimass.models.config import CUSTOM, build_module
 from aimass.models.custom import check_module
 from aimass.models.family import FAMILIES
-from aimass.models.model import Model
+from aimass.models.model import Model, copy_model
 from aimass.models.tasks import task_of
 from aimass.models.transfer.lora import add_adapters
 from aimass.models.transfer.start import Copied, Start, copy_fitting, freeze, read_alike
@@ -72,7 +71,7 @@ def keep_start(found: Path | Model, folder: Path) -> None:
     if isinstance(found, Model):
         found.save(folder / FOLDER)
     else:
-        shutil.copytree(found, folder / FOLDER)
+        copy_model(found, folder / FOLDER)
 
 
 def read_start(config: TrainConfig, folder: Path) -> Start | None:

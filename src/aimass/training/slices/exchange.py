@@ -24,7 +24,7 @@ from aimass.training.replicas.exchange import Exchange
 from aimass.training.replicas.group import Group, GroupBroken
 from aimass.training.slices.group import SliceGroup
 from aimass.training.slices.learner import SlicedLearner
-from aimass.training.slices.memory import begin_measuring, most_memory
+from aimass.training.slices.memory import begin_measuring, give_back_at_once, most_memory
 
 if TYPE_CHECKING:
     from aimass.data.batch import Batch
@@ -69,6 +69,7 @@ class SliceExchange(Exchange):
         self._slices, self._learner, self._size = server, learner, server.layout.num_slots
         self._spans = [server.gradient[start:stop] for start, stop in learner.own.spans]
         self._is_built_for = 0
+        give_back_at_once()
         self._words[self._own.at + SLOT_MEMORY_AT_START] = begin_measuring()
 
     def _join(self, server: ReplicaServer, timeout_s: float) -> Group:

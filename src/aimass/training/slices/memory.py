@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,17 @@ from pathlib import Path
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _FORGET_THE_MOST = "5"
+_MMAP_THRESHOLD, _LARGE_BYTES = -3, 1 << 20
+
+
+def give_back_at_once() -> None:
+    """Have the C library give large tensors back to the system as they are freed.
+
+    By itself glibc maps a first one, and from then on takes such sizes from its heap, up to 32 MB each. There the tensors that are gathered
+    and let go of in every round leave gaps that others do not fit into, so that the process grows to several times of what it holds.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def begin_measuring() -> int:

@@ -29,7 +29,11 @@ def worker_counts(name):
     return [count for count in (0, 2) if strategy.needs_workers <= count <= (2 if strategy.most_workers is None else strategy.most_workers)]
 
 
-@pytest.mark.parametrize(("strategy", "workers"), [(name, count) for name in STRATEGIES.names() for count in worker_counts(name)])
+DIVIDED = ("pipeline", "sharded")
+LEARNING = [(name, count) for name in STRATEGIES.names() if name not in DIVIDED for count in worker_counts(name)]
+
+
+@pytest.mark.parametrize(("strategy", "workers"), LEARNING)
 def test_digits_are_learnt_in_bf16_as_in_float32(strategy, workers, digits):
     settings = {"strategy": strategy, "workers": workers, "epochs": 12, "lr": 0.003}
     half, full = (aimass.train(digits, precision=precision, **settings) for precision in ("bf16", "float32"))
@@ -41,6 +45,19 @@ def test_digits_are_learnt_in_bf16_as_in_float32(strategy, workers, digits):
     validated = half.model.evaluate(digits.validation)
     assert half.metrics()["validation"]["loss"] == pytest.approx(validated["loss"], rel=1e-6)
     assert half.metrics()["gradients_refused"] == 0
+
+
+@pytest.mark.parametrize(("strategy", "batch_size"), [("pipeline", 32), ("sharded", 16)])
+def test_a_divided_model_computes_in_bf16_as_one_process_does(strategy, batch_size):
+    wine = aimass.data.load("wine")
+    settings = {"model": {"name": "mlp", "hidden": [16]}, "optimizer": {"name": "sgd", "lr": 0.05}, "epochs": 2}
+    run = aimass.train(wine, **settings, strategy=strategy, workers=2, batch_size=batch_size, precision="bf16").wait()
+    half, full = (aimass.train(wine, **settings, batch_size=32, precision=precision).wait() for precision in ("bf16", "float32"))
+    torch.testing.assert_close(parameters_of(run), parameters_of(half), rtol=1e-2, atol=1e-3)
+    assert not torch.allclose(parameters_of(run), parameters_of(full), rtol=0, atol=1e-5)  # float32 would agree to 1e-6
+    assert event_of(run, "run_started")["precision"] == "bf16"
+    assert {tensor.dtype for tensor in run.model.module.state_dict().values()} == {torch.float32}
+    assert run.metrics()["gradients_refused"] == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here auto is a GPU")

@@ -101,9 +101,10 @@ def test_any_number_of_deaths_leaves_a_divided_model_the_bits_of_a_run_without_a
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(departures.states, unharmed[0], strict=True))
 
 
-def test_a_stopped_worker_is_replaced_and_the_result_is_the_same(tmp_path):
+@pytest.mark.parametrize("strategy", ["allreduce", "pipeline"])
+def test_a_stopped_worker_is_replaced_and_the_result_is_the_same(strategy, tmp_path):
     data = aimass.data.load("wine")
-    chosen = settings("adam", epochs=40)
+    chosen = {**settings("adam", epochs=40), "strategy": strategy}
     stopped = []
 
     def stop_the_first(event):
@@ -117,4 +118,5 @@ def test_a_stopped_worker_is_replaced_and_the_result_is_the_same(tmp_path):
     assert run.run()[0] == "epochs"
     assert len(stopped) == 1
     assert [event.pid for event in events if event.kind == "worker_stuck"] == stopped
-    assert_same(run.learner, plain_loop(data, chosen))
+    rounds = {**chosen, "strategy": "single", "workers": 0} if strategy == "pipeline" else chosen  # there both work on the same batch
+    assert_same(run.learner, plain_loop(data, rounds))

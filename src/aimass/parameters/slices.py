@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from aimass.parameters.base import Snapshot
-from aimass.parameters.layout import SLOT_INTENT, SLOT_SCALE
+from aimass.parameters.layout import SLOT_INTENT, SLOT_REFUSED, SLOT_SCALE, SLOT_STALENESS
 from aimass.parameters.replicas import CLOCK, DEADLINE_NS, DONE, NEXT_CLOCK, NEXT_DONE, PROGRESS, READY, Chunk, Replica, ReplicaServer
 
 if TYPE_CHECKING:
@@ -134,6 +134,11 @@ class SliceServer(ReplicaServer):
 
     def _decide(self, own: Replica, done: int, clock: int, scale: float) -> None:
         words, at = self.words, own.at
+        if at == self._slots[0]:  # with the first part, whoever changes it, so that a round that counts is counted whoever is lost
+            if clock > words[at + CLOCK]:
+                words[at + SLOT_STALENESS] += done - words[at + DONE]  # all were computed at the newest parameters
+            else:
+                words[at + SLOT_REFUSED] += 1
         self.reals[at + SLOT_SCALE] = scale
         words[at + NEXT_CLOCK] = clock
         words[at + PROGRESS] = 0

@@ -63,7 +63,9 @@ def test_noisy_small_batches_of_the_samples_are_no_alarm(data):
     assert run.metrics()["rollbacks"] == 0
 
 
-@pytest.mark.parametrize(("strategy", "workers", "lr"), [("single", 0, 0.3), ("async_sgd", 2, 0.3), ("psm", 2, 0.6), ("allreduce", 2, 0.6)])
+@pytest.mark.parametrize(
+    ("strategy", "workers", "lr"), [("single", 0, 0.3), ("async_sgd", 2, 0.3), ("psm", 2, 0.6), ("allreduce", 2, 0.6), ("sharded", 2, 0.6)]
+)
 def test_a_run_that_diverges_goes_back_with_half_the_rate_and_ends_with_every_batch_once(strategy, workers, lr):
     settings = {"model": "linear", "optimizer": "sgd", "lr": lr, "batch_size": 8, "epochs": 20, "checkpoint": {"every": 0.2}}
     run = aimass.train("diabetes", strategy=strategy, workers=workers, **settings).wait()

@@ -71,6 +71,16 @@ def test_the_slices_are_one_ordinary_model_that_another_strategy_goes_on_with(ru
     assert (longer.metrics()["steps"], len(longer.history())) == (25, 5)
 
 
+def test_a_run_that_diverges_goes_back_with_all_its_slices_and_ends_with_every_batch_once():
+    settings = {"model": {"name": "mlp", "hidden": [8]}, "optimizer": "sgd", "lr": 0.5, "batch_size": 16, "epochs": 6}
+    run = aimass.train("diabetes", strategy="pipeline", workers=2, checkpoint={"every": 0.2}, **settings).wait()
+    metrics, undone = run.metrics(), [event.data for event in run.events() if event.type == "rolled_back"]
+    assert 1 <= len(undone) == metrics["rollbacks"] <= 3
+    assert metrics["rate_factor"] == 0.5 ** len(undone)
+    assert sum(metrics["staleness"]) + metrics["gradients_refused"] == metrics["steps"] == 6 * 23
+    assert [epoch["epoch"] for epoch in run.history()] == list(range(1, 7))
+
+
 class Normed(nn.Sequential):
     """With running statistics in two of its three layers."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from aimass.optim.clipping import scale_of
-from aimass.parameters.layout import SLOT_MEMORY, SLOT_MEMORY_AT_START, SLOT_REFUSED, STOP
+from aimass.parameters.layout import SLOT_MEMORY, SLOT_MEMORY_AT_START, STOP
 from aimass.parameters.slices import SliceServer
 from aimass.training.health.operations import COMPUTING, REDUCING
 from aimass.training.leases.slices import SliceTable
@@ -125,14 +125,10 @@ class SliceExchange(Exchange):
         return True
 
     def commit(self, part: Part, found: Round) -> None:  # type: ignore[override]  # a round is another thing here
-        """Change this worker's part, and count the round, which one worker after the other does."""
+        """Change this worker's part, and report the round, which one worker after the other does."""
         server, worker, words = self._slices, self._worker, self._words
         before = server.done
         if before % self._size == self._slot:  # first, since the round may end the epoch that this loss belongs to
-            if found.counts:
-                server.count(part.done - before)
-            else:
-                words[self._own.at + SLOT_REFUSED] += 1
             worker.report(loss=found.loss / (found.weight or 1.0), rows=found.num_rows, batches=part.done - before)
         server.decide(part.done, scale=found.scale, counts=found.counts)
         if self._table.leases_begun(part.done) > self._table.leases_begun(before):

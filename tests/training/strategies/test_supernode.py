@@ -103,7 +103,9 @@ def test_the_root_exchanges_with_groups_and_not_with_workers(four):
     metrics, vector = four.metrics(), 4 * sum(p.numel() for p in four.model.module.parameters())
     exchanges = sum(group["exchanges"] for group in metrics["groups"])
     assert metrics["root_bytes_sent"] == exchanges * vector
-    assert metrics["root_bytes_received"] == (exchanges + 2) * vector  # each supernode fetches p before its first exchange
+    began = sum(group["exchanges"] > 0 for group in metrics["groups"])  # a group whose workers start late may find nothing left to do
+    fetched = metrics["root_bytes_received"] - exchanges * vector
+    assert began * vector <= fetched <= 2 * vector, "each supernode fetches p before its first exchange"
     shares = sum(member["turns"] for group in metrics["groups"] for member in group["members"])
     assert metrics["bytes_sent"] == vector * (2 * shares - exchanges)  # to the root, to a supernode, and to its members
 
@@ -111,9 +113,12 @@ def test_the_root_exchanges_with_groups_and_not_with_workers(four):
 def test_the_table_of_each_group_is_told_at_each_epoch(four):
     told = [event.data for event in four.events() if event.type == "groups"]
     assert [event["epoch"] for event in told] == [1, 2, 3]
-    for group in told[-1]["groups"]:
+    at_work = [group for group in told[-1]["groups"] if group["exchanges"]]  # the others' workers came too late
+    assert at_work
+    for group in at_work:
         assert group["supernode"] in [member["worker"] for member in group["members"]]
-        assert all(member["pid"] > 0 and member["turns"] > 0 for member in group["members"])
+        assert all(member["pid"] > 0 for member in group["members"] if member["turns"])
+        assert any(member["turns"] for member in group["members"])
 
 
 def happened(run, *kinds):

@@ -26,8 +26,8 @@ test: $(VENV)/.installed-dev  ## every test that needs no GPU
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
 
 check: $(VENV)/.installed-dev  ## format, lint, types, layers, doctests
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q --doctest-modules src --ignore=src/aimass/store/migrations/env.py -n 0

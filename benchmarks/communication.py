@@ -101,14 +101,14 @@ def train_torch(data: aimass.data.Dataset, every: int, epochs: int, seed: int) -
         torch.save({"numbers": torch.from_numpy(encoded.numbers), "targets": torch.from_numpy(encoded.targets)}, Path(folder) / "rows.pt")
         shape = encoder.num_numbers, encoder.cardinalities, NUM_CLASSES
         torch.multiprocessing.spawn(_peer, (folder, plan, shape, seed), nprocs=NUM_WORKERS)  # type: ignore[no-untyped-call]
-        found: tuple[float, int] = torch.load(Path(folder) / "found.pt")
+        found: tuple[float, int] = torch.load(Path(folder) / "found.pt", weights_only=True)
         return found
 
 
 def _peer(rank: int, folder: str, plan: LeasePlan, shape: tuple[int, tuple[int, ...], int], seed: int) -> None:
     """One process of the peer: worker `rank` of each round has the lease that our worker would have."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=NUM_WORKERS)
-    rows = torch.load(Path(folder) / "rows.pt")
+    rows = torch.load(Path(folder) / "rows.pt", weights_only=True)
     torch.manual_seed(seed)
     module = build_module(parse_model({"name": "mlp", "hidden": list(HIDDEN)}), *shape)
     every = plan.batches_per_lease

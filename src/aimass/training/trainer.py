@@ -217,9 +217,15 @@ class Trainer:
 
     def _drive(self, supervisor: Supervisor) -> None:
         """Have the workers train."""
+        waits = plane_of(self.config).has_owners
+        if waits:
+            self.leases.extend(0)  # what a worker owns would learn nothing of the batches that are done before it is there
         supervisor.start()
         while self._ended is None and not self.leases.is_done:
             supervisor.tend(_LOOK_S)
+            if waits and supervisor.are_all_there:
+                waits = False
+                self.leases.extend(self._horizon())
             self._look()
 
     def _between_steps(self) -> None:

@@ -1,5 +1,8 @@
 """Asynchronous SGD by owned blocks, in real runs."""
 
+import os
+import time
+
 import pytest
 import torch
 
@@ -56,6 +59,43 @@ def test_it_goes_on_from_a_checkpoint_with_more_workers(bounded):
     longer = bounded.resume(workers=3, epochs=12).wait()
     assert longer.history()[-1]["epoch"] == 12
     assert longer.metrics()["steps"] == 12 * 5
+
+
+class Tardy(torch.nn.Linear):
+    """Comes to one of the workers a second late, and notes whether another has computed by then."""
+
+    def __init__(self, folder):
+        super().__init__(13, 3)
+        self.folder, self.driver = folder, os.getpid()
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if os.getpid() == self.driver:
+            return
+        try:
+            (self.folder / "late").mkdir()
+        except FileExistsError:
+            return
+        for _ in range(100):
+            if (self.folder / "computed").exists():
+                (self.folder / "too late").touch()
+                return
+            time.sleep(0.01)
+
+    def forward(self, inputs):
+        if os.getpid() != self.driver:
+            (self.folder / "computed").touch()
+        return super().forward(inputs)
+
+
+def test_nobody_begins_before_every_owner_is_there(data, tmp_path):
+    module = Tardy(tmp_path)
+    before = module.weight.detach().clone(), module.bias.detach().clone()
+    learnt = aimass.train(data, model=module, strategy="block_async_sgd", workers=2, epochs=20, batch_size=8).wait().model.module
+    assert (tmp_path / "late").exists()
+    assert not (tmp_path / "too late").exists()
+    for old, new in zip(before, learnt.parameters(), strict=True):
+        assert not torch.equal(old, new)
 
 
 def test_gradients_of_a_part_are_those_of_the_whole():

@@ -73,6 +73,12 @@ class Supervisor:
         return sum(seat.process is not None for seat in self._seats)
 
     @property
+    def are_all_there(self) -> bool:
+        """Whether every worker that is wanted has started and asks for work."""
+        words = self._server.words
+        return all(seat.process is not None and words[self._at(seat) + worker.OPERATION] != STARTING for seat in self._seats if seat.wanted)
+
+    @property
     def num_wanted(self) -> int:
         """How many workers there should be."""
         return sum(seat.wanted for seat in self._seats)

@@ -176,7 +176,7 @@ class OurRun:
             self._steps[worker] += [now] * (self._counted[worker] - seen)
 
     def _count(self, worker: int) -> int:
-        from aimass.training.workers.worker import STEPS
+        from aimass.training.workers.words import STEPS
 
         return int(self.trainer.server.words[self.trainer.server.layout.slot(worker) + STEPS])
 

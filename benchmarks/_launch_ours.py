@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import aimass
-from aimass.training.workers.worker import STEPS
+from aimass.training.workers.words import STEPS
 
 NUM_WORKERS = 4
 _LOOK_S = 0.001

@@ -9,7 +9,7 @@ from aimass.parameters.replicas import ReplicaServer
 from aimass.training import planes
 from aimass.training.replicas import exchange, group
 from aimass.training.replicas.addresses import AddressStore
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 MOMENTS = ("meet", "address", "adopt", "adopted", "compute", "sum", "summed", "in update", "updated", "anywhere")
 _WEIGHTS = (1, 1, 1, 1, 5, 5, 5, 5, 5, 5)  # or groups would break again before they have done anything
@@ -77,4 +77,4 @@ def main(context):
     worker_main(context)
 
 
-worker_main = worker.main
+worker_main = entry.main

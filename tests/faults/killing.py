@@ -16,7 +16,7 @@ from aimass.parameters.handing import HandingServer
 from aimass.parameters.layout import SLOT_FREE, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training import planes
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 POINTS = ("in p", "in first", "in second", "before shard", "between shards", "before commit", "after commit", "in claim", "anywhere")
 KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed or stopped, at most how often, and where
@@ -141,7 +141,7 @@ class KillingTable(planes.LeaseTable):
         return super()._take(index, slot)
 
 
-class IntegerLearner(worker.Learner):
+class IntegerLearner(entry.Learner):
     def gradient(self, batch):
         self.gradient_vector.copy_(integer_gradient(batch["rows"], len(self.gradient_vector)))
         return 1.0, self.gradient_vector
@@ -151,13 +151,13 @@ def main(context):
     """The worker's entry, run in the forked process."""
     planes.SharedMemoryServer, planes.HandingServer, planes.BlockServer = KillingServer, KillingHandingServer, KillingBlockServer
     planes.LeaseTable = KillingTable
-    worker.Learner = IntegerLearner
-    worker.build_update = lambda config: IntegerUpdate()
+    entry.Learner = IntegerLearner
+    entry.build_update = lambda config: IntegerUpdate()
     planes.Add = IntegerAdd
     worker_main(context)
 
 
-class OnesLearner(worker.Learner):
+class OnesLearner(entry.Learner):
     def gradient(self, batch):
         return 1.0, self.gradient_vector.fill_(1.0)
 
@@ -194,7 +194,7 @@ def stop_in_claim(context):
     main(context)
 
 
-worker_main = worker.main
+worker_main = entry.main
 
 
 def layout(**plan):

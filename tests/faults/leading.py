@@ -10,7 +10,7 @@ from faults.killing import IntegerUpdate
 from aimass.parameters.groups import GroupServer
 from aimass.training import planes
 from aimass.training.groups import group
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 MOMENTS = (
     "take role",
@@ -84,7 +84,7 @@ def of_rows(rows, length):
     return ((rows[:, None] * 31 + torch.arange(length)) % 7).float()
 
 
-class RowsLearner(worker.Learner):
+class RowsLearner(entry.Learner):
     def gradient(self, batch):
         self.gradient_vector.copy_(of_rows(batch["rows"], len(self.gradient_vector)).mean(0))
         return 1.0, self.gradient_vector
@@ -98,8 +98,8 @@ def main(context):
 
 def main_on_rows(context):
     """The same, with gradients that tell which rows are in them."""
-    worker.Learner, worker.build_update = RowsLearner, lambda config: RowsUpdate()
+    entry.Learner, entry.build_update = RowsLearner, lambda config: RowsUpdate()
     main(context)
 
 
-worker_main = worker.main
+worker_main = entry.main

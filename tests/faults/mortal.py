@@ -10,7 +10,7 @@ from aimass.parameters.averages import AverageServer
 from aimass.parameters.rounds import RoundServer
 from aimass.training import planes
 from aimass.training.strategies.model_averaging import ModelAveragingConfig
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 MOMENTS = ("compute", "fill", "filled", "shard", "in update", "updated", "commit", "committed", "take over", "anywhere")
 AVERAGE_MOMENTS = ("decide", "in commit", *MOMENTS)
@@ -101,9 +101,9 @@ def main_of_averages(context):
     """The same of a worker that averages, on integers that are added up, so that each batch can be told from p."""
     planes.AverageServer = MortalAverages
     ModelAveragingConfig.sums_parts = True
-    worker.Learner = killing.IntegerLearner
-    worker.outer_update = lambda config: killing.IntegerUpdate()
+    entry.Learner = killing.IntegerLearner
+    entry.outer_update = lambda config: killing.IntegerUpdate()
     worker_main(context)
 
 
-worker_main = worker.main
+worker_main = entry.main

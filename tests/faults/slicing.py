@@ -9,7 +9,7 @@ from aimass.training import planes
 from aimass.training.replicas import group as group_module
 from aimass.training.replicas.addresses import AddressStore
 from aimass.training.slices import exchange, group
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 MOMENTS = ("meet", "address", "send", "sent", "sum", "summed", "in update", "updated", "anywhere")
 _WEIGHTS = (1, 1, 5, 5, 5, 5, 5, 5, 5)
@@ -82,4 +82,4 @@ def main(context):
     worker_main(context)
 
 
-worker_main = worker.main
+worker_main = entry.main

@@ -16,7 +16,7 @@ from aimass.parameters.layout import SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
 from aimass.training.strategies.model_averaging import ModelAveragingConfig
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "12"))
 
@@ -27,7 +27,7 @@ def test_each_batch_is_averaged_once_however_workers_die(strategy, data, tmp_pat
     """The changes of a round are added up, and are integers: p says which batches are in it, and so do both states."""
     monkeypatch.setattr(opening, "outer_update", lambda config: killing.IntegerUpdate())
     monkeypatch.setattr(opening, "Layout", killing.layout)
-    monkeypatch.setattr(worker_module, "main", mortal.main_of_averages)
+    monkeypatch.setattr(worker_entry, "main", mortal.main_of_averages)
     monkeypatch.setattr(ModelAveragingConfig, "sums_parts", True)
     settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": 3, "epochs": 2 + NUM_KILLS // 4, "batch_size": 64, "seed": 1}
     settings |= {"strategy": {"name": "model_averaging", "every": 2, **strategy}, "optimizer": {"name": "sgd", "lr": 1.0}}

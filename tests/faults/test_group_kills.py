@@ -13,7 +13,7 @@ import aimass
 from aimass.parameters.layout import GENERATION
 from aimass.training import opening, trainer
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "8"))
 
@@ -27,7 +27,7 @@ def departures(monkeypatch):
 
         def divide(self):
             """Have workers die that have a part of the model each."""
-            monkeypatch.setattr(worker_module, "main", slicing.main)
+            monkeypatch.setattr(worker_entry, "main", slicing.main)
             self.moments = slicing.MOMENTS
 
         def train(self, data, num_kills, chosen, folder):
@@ -54,7 +54,7 @@ def departures(monkeypatch):
 
     make = opening.Layout
     monkeypatch.setattr(opening, "Layout", lambda **plan: make(**{**plan, "shard_size": 400, "chunk_size": 150}))
-    monkeypatch.setattr(worker_module, "main", departing.main)
+    monkeypatch.setattr(worker_entry, "main", departing.main)
     return Departures()
 
 

@@ -11,7 +11,7 @@ import aimass
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "24"))
 NUM_WORKERS = 2
@@ -28,7 +28,7 @@ def data():
 def integer_run(monkeypatch):
     monkeypatch.setattr(opening, "build_update", lambda config: killing.IntegerUpdate())
     monkeypatch.setattr(opening, "Layout", killing.layout)
-    monkeypatch.setattr(worker_module, "main", killing.main)
+    monkeypatch.setattr(worker_entry, "main", killing.main)
 
 
 def expected_sum(run, length):
@@ -99,7 +99,7 @@ def test_every_batch_counts_once_however_workers_die(wait, share, data, integer_
 
 @pytest.mark.soak
 def test_every_batch_moves_one_block_once_however_their_owners_die(data, integer_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_module, "main", killing.die_in_blocks)
+    monkeypatch.setattr(worker_entry, "main", killing.die_in_blocks)
     num_kills = NUM_KILLS // 2 if NUM_KILLS < 200 else NUM_KILLS
     run = Watched(data, tmp_path, monkeypatch, num_kills, epochs=2 * num_kills, strategy="block_async_sgd")
     print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
@@ -119,7 +119,7 @@ def test_every_batch_moves_one_block_once_however_their_owners_die(data, integer
 @pytest.mark.parametrize(("combine", "share"), [("sum", 1.0), ("mean", 1 / NUM_WORKERS)])
 def test_every_task_counts_once_however_workers_die(combine, share, data, integer_run, tmp_path, monkeypatch):
     """A task of two batches is one push, whose change is what its own steps at a rate of 1 came to."""
-    monkeypatch.setattr(worker_module, "main", killing.die_in_tasks)
+    monkeypatch.setattr(worker_entry, "main", killing.die_in_tasks)
     strategy = {"name": "incremental_sgd", "combine": combine, "rho": 12}
     optimizer = {"name": "sgd", "lr": 1.0}
     num_kills = NUM_KILLS // 4 if NUM_KILLS < 200 else NUM_KILLS // 2
@@ -139,7 +139,7 @@ def test_every_task_counts_once_however_workers_die(combine, share, data, intege
 
 @pytest.mark.parametrize(("entry", "wait"), [(killing.stop_in_push, False), (killing.stop_in_claim, False), (killing.stop_in_push, True)])
 def test_a_worker_that_stands_still_with_a_lock_is_killed_and_its_work_is_finished(entry, wait, data, integer_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker_module, "main", entry)
+    monkeypatch.setattr(worker_entry, "main", entry)
     run = Watched(data, tmp_path, monkeypatch, num_kills=2, epochs=6, strategy={"name": "async_sgd", "wait": wait})
     stuck = [event for event in run.events if event.kind == "worker_stuck"]
     assert len(stuck) == run.kills == 2

@@ -14,7 +14,7 @@ from aimass.parameters.compensation import build_compensation
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_REPAIRS, SLOT_HELD_NS
 from aimass.training import opening, planes, trainer
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = min(int(os.environ.get("AIMASS_SOAK_KILLS", "6")), 200)
 NUM_WORKERS = replaying.NUM_WORKERS
@@ -90,7 +90,7 @@ def test_compensated_pushes_equal_a_serial_replay_to_the_bit_however_workers_die
     record = replaying.Record(tmp_path / "record", NUM_PARAMETERS, NUM_SHARDS)
     monkeypatch.setattr(replaying.Recording, "record", record)
     monkeypatch.setattr(planes, "SharedMemoryServer", replaying.Recording)
-    monkeypatch.setattr(worker_module, "main", replaying.entry(record))
+    monkeypatch.setattr(worker_entry, "main", replaying.entry(record))
     found = {}
 
     def look(run):
@@ -117,7 +117,7 @@ def test_compensated_pushes_equal_a_serial_replay_to_the_bit_however_workers_die
 @pytest.mark.parametrize("bound", [1, 3])
 def test_the_bound_of_staleness_holds_at_every_step_however_workers_die(bound, data, tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "build_update", lambda config: killing.IntegerUpdate())
-    monkeypatch.setattr(worker_module, "main", replaying.watched)
+    monkeypatch.setattr(worker_entry, "main", replaying.watched)
     found = {}
 
     def look(run):
@@ -137,7 +137,7 @@ def test_the_bound_of_staleness_holds_at_every_step_however_workers_die(bound, d
 @pytest.mark.parametrize("entry", [replaying.stop_in_step, replaying.stop_in_join])
 def test_a_worker_that_stands_still_holds_the_others_back_only_until_it_is_killed(entry, data, tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "build_update", lambda config: killing.IntegerUpdate())
-    monkeypatch.setattr(worker_module, "main", entry)
+    monkeypatch.setattr(worker_entry, "main", entry)
     found, events = {}, []
 
     def look(run):

@@ -12,7 +12,7 @@ import aimass
 from aimass.parameters.layout import SHARD_REPAIRS
 from aimass.training import opening, trainer
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "8"))
 SMALL = {"shard_size": 400, "chunk_size": 150}  # so that a small model has several shards, of several chunks
@@ -46,7 +46,7 @@ def mortals(monkeypatch):
 
     make = opening.Layout
     monkeypatch.setattr(opening, "Layout", lambda **plan: make(**{**plan, **SMALL}))
-    monkeypatch.setattr(worker_module, "main", mortal.main)
+    monkeypatch.setattr(worker_entry, "main", mortal.main)
     return Mortals()
 
 

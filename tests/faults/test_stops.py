@@ -7,7 +7,7 @@ from faults import killing
 from faults.test_kills import Watched, data, integer_run  # noqa: F401 - fixtures
 
 from aimass.training import trainer
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_STOPS = 6
 
@@ -22,7 +22,7 @@ def test_every_batch_counts_once_however_workers_and_driver_stand_still(data, in
             stops.append(subprocess.Popen(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 1.5; kill -CONT {os.getpid()}"]))
 
     monkeypatch.setattr(trainer.Trainer, "_look", stop_the_driver_too)
-    monkeypatch.setattr(worker_module, "main", killing.stop_and_go_on)
+    monkeypatch.setattr(worker_entry, "main", killing.stop_and_go_on)
     run = Watched(data, tmp_path, monkeypatch, NUM_STOPS, epochs=12, lease={"timeout": 0.2})
     stops[0].wait(60)
     told = [event.kind for event in run.events]

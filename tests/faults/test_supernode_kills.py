@@ -13,7 +13,7 @@ import aimass
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER
 from aimass.training import opening, trainer
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "12"))
 
@@ -24,7 +24,7 @@ def train_and_kill(monkeypatch, tmp_path):
     monkeypatch.setattr(opening, "Layout", killing.layout)
 
     def train(data, settings, entry, num_kills):
-        monkeypatch.setattr(worker_module, "main", entry)
+        monkeypatch.setattr(worker_entry, "main", entry)
         events = []
         run = trainer.Trainer(settle(settings)[0], data, tmp_path, events.append)
         opened, closed = run._open, run._close

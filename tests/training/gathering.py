@@ -4,7 +4,7 @@ import time
 
 from aimass.parameters.groups import PRESENT
 from aimass.training.groups import group
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 
 class Gathered(group.Group):
@@ -20,4 +20,4 @@ def main(context):
     worker_main(context)
 
 
-worker_main = worker.main
+worker_main = entry.main

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from aimass.core.errors import UsageError
 from aimass.optim.config import ScheduleConfig
@@ -48,3 +49,14 @@ def factor(config: ScheduleConfig, step: int, total_steps: int | None = None) ->
         case "inverse_sqrt":
             return math.sqrt(max(warmup, 1) / (step + 1))
     return 1.0
+
+
+def rate_of(learning_rate: float, schedule: ScheduleConfig, total_steps: int | None) -> Callable[[int], float]:
+    """The learning rate as a function of the steps taken before.
+
+    >>> rate_of(0.5, ScheduleConfig(name="step", step_size=10, gamma=0.5), None)(10)
+    0.25
+    """
+    if schedule.name == "constant" and not schedule.warmup_steps:
+        return lambda step: learning_rate
+    return lambda step: learning_rate * factor(schedule, step, total_steps)

@@ -17,6 +17,7 @@ from aimass.models.devices import find_device, find_devices, random_states
 from aimass.models.learner import Learner
 from aimass.models.precision import choose_precision
 from aimass.models.tasks import task_of
+from aimass.optim.schedules import rate_of
 from aimass.optim.update import build_update
 from aimass.parameters.base import Snapshot
 from aimass.parameters.blocks import describe_blocks
@@ -26,7 +27,7 @@ from aimass.training.events import BlocksOwned, PrecisionChosen, RunStarted
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.leases.table import LeasePlan
 from aimass.training.planes import layout_options, outer_update, plane_of, server_options
-from aimass.training.workers.worker import Orders, rate_of
+from aimass.training.workers.entry import Orders
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,7 +18,8 @@ from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.leases.table import LeasePlan
 from aimass.training.replicas.exchange import Exchange
-from aimass.training.workers.worker import ROWS, STEPS, Worker
+from aimass.training.workers.words import ROWS, STEPS
+from aimass.training.workers.worker import Worker
 
 
 class MeanOfRows(Learner):

@@ -13,7 +13,7 @@ from aimass.core.errors import UsageError
 from aimass.training.opening import open_learner, plan_leases
 from aimass.training.strategy import STRATEGIES, parse_strategy
 from aimass.training.train import settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import shaped
 
 SMALL = {"model": {"name": "mlp", "hidden": [16]}, "batch_size": 16, "seed": 4, "epochs": 3}
@@ -43,7 +43,7 @@ def test_one_group_equals_plain_torch_on_the_batches_put_together(wine):
 
 def test_parameters_and_states_are_averaged_by_rows_and_given_back(wine, monkeypatch):
     """Against a plain loop in which two take steps with momentum from the same p and the same velocity, and meet again."""
-    monkeypatch.setattr(worker_module, "main", gathering.main)
+    monkeypatch.setattr(worker_entry, "main", gathering.main)
     settings = {**SMALL, "workers": 2, "optimizer": {"name": "momentum", "lr": 0.05}}
     settings["strategy"] = {"name": "supernode", "push": "delta", "sync_every": 2, "balance": False}
     run = aimass.train(wine, **settings).wait()

@@ -18,7 +18,7 @@ from aimass.core.errors import Conflict, TrainingError, UsageError
 from aimass.training.config import TrainConfig
 from aimass.training.run import Run
 from aimass.training.train import changed, settle
-from aimass.training.workers import worker as worker_module
+from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.elastic import WorkerRange
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -165,7 +165,7 @@ def killed_at_once(context):
     worker_main(context)
 
 
-worker_main = worker_module.main
+worker_main = worker_entry.main
 LARGE = {"model": {"name": "mlp", "hidden": [2000, 500]}, "batch_size": 64}
 
 
@@ -174,7 +174,7 @@ LARGE = {"model": {"name": "mlp", "hidden": [2000, 500]}, "batch_size": 64}
     [(short_of_memory, "out of memory: it had .* MB of addresses"), (killed_at_once, "died 3 times before its first step")],
 )
 def test_an_elastic_run_goes_on_with_fewer_where_there_is_no_room_for_more(entry, why, monkeypatch):
-    monkeypatch.setattr(worker_module, "main", entry)
+    monkeypatch.setattr(worker_entry, "main", entry)
     run = aimass.train("digits", workers=(1, 2), epochs=100_000, **LARGE)
     run.scale(2)
     wait_until(lambda: [event for event in events_of(run, "scaled") if event["reason"] != "asked"] or run.state != "running")
@@ -189,7 +189,7 @@ def test_an_elastic_run_goes_on_with_fewer_where_there_is_no_room_for_more(entry
 
 
 def test_a_run_with_one_number_of_workers_says_what_to_do_about_memory(monkeypatch):
-    monkeypatch.setattr(worker_module, "main", short_of_memory)
+    monkeypatch.setattr(worker_entry, "main", short_of_memory)
     run = aimass.train("digits", workers=2, epochs=100_000, **LARGE)
     with pytest.raises(TrainingError, match=r"worker 1 ran out of memory: it had \d+ MB.*lower batch_size, use a smaller model, or fewer"):
         run.wait()

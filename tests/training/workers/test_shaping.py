@@ -6,7 +6,8 @@ import aimass
 from aimass.core.errors import UsageError
 from aimass.training.trainer import Trainer
 from aimass.training.workers.shaping import Shape, current_shape, shaped
-from aimass.training.workers.worker import STEPS, Worker
+from aimass.training.workers.words import STEPS
+from aimass.training.workers.worker import Worker
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import aimass
 from aimass.core.errors import TrainingError
 from aimass.parameters.layout import GENERATION
 from aimass.training import trainer
-from aimass.training.workers import seats, worker
+from aimass.training.workers import entry, seats
 
 
 def test_all_workers_can_be_stopped_in_the_middle_of_a_push_and_started_again(data, integer_run, tmp_path, monkeypatch):  # noqa: F811
@@ -34,7 +34,7 @@ def test_all_workers_can_be_stopped_in_the_middle_of_a_push_and_started_again(da
 
 
 def test_workers_that_leave_again_and_again_without_having_done_anything_end_the_run(monkeypatch):
-    monkeypatch.setattr(worker, "main", lambda context: None)
+    monkeypatch.setattr(entry, "main", lambda context: None)
     monkeypatch.setattr(seats, "_LONGEST_WAIT_S", 0.0)
     with pytest.raises(TrainingError, match="without finishing a batch, the last one ended with status 0"):
         aimass.train("iris", workers=1, epochs=1).wait(60)

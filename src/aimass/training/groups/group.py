@@ -46,7 +46,7 @@ from aimass.parameters.groups import (
 from aimass.training.groups.cuts import cut, divide, smooth
 from aimass.training.groups.member import Member
 from aimass.training.health.operations import LEASING, PUSHING, WAITING
-from aimass.training.workers.worker import LOSS, LOSS_ROWS, ROWS, STEPS
+from aimass.training.workers.words import LOSS, LOSS_ROWS, ROWS, STEPS
 
 if TYPE_CHECKING:
     from torch import Tensor

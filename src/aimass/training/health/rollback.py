@@ -9,7 +9,7 @@ from aimass.training import opening
 from aimass.training.events import RolledBack
 from aimass.training.health.health import ADVICE
 from aimass.training.planes import plane_of
-from aimass.training.workers.worker import BUFFERED
+from aimass.training.workers.words import BUFFERED
 
 if TYPE_CHECKING:
     from aimass.training.checkpoints.checkpoint import Checkpoint

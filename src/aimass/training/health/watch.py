@@ -20,7 +20,7 @@ from aimass.training.events import WorkerRecovered, WorkersSampled, WorkerStalle
 from aimass.training.health.operations import AWAITS_OTHERS, NAMES, STARTING
 from aimass.training.health.sampling import Sampler
 from aimass.training.health.stalls import Still, Watched, ask_for_stack, culprits, place_of, stack_of
-from aimass.training.workers.worker import LOSS, LOSS_ROWS, OPERATION, ROWS, SINCE_NS
+from aimass.training.workers.words import LOSS, LOSS_ROWS, OPERATION, ROWS, SINCE_NS
 
 if TYPE_CHECKING:
     from aimass.core.events import Event

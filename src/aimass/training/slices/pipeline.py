@@ -15,7 +15,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 
 from aimass.training.replicas.exchange import weight_of
 from aimass.training.slices.exchange import Round, SliceExchange
-from aimass.training.workers.worker import BUFFERED
+from aimass.training.workers.words import BUFFERED
 
 if TYPE_CHECKING:
     from aimass.data.batch import Batch

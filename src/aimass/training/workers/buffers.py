@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from aimass.training.workers.worker import BUFFERED, LEAVE
+from aimass.training.workers.words import BUFFERED, LEAVE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -28,7 +28,7 @@ from aimass.parameters.layout import (
     SLOT_VECTORS,
 )
 from aimass.training.health.operations import COMPUTE, EXCHANGE, IDLE, STARTING, STATES, WAIT
-from aimass.training.workers.worker import LOSS, LOSS_ROWS, OPERATION, ROWS, STEPS
+from aimass.training.workers.words import LOSS, LOSS_ROWS, OPERATION, ROWS, STEPS
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer

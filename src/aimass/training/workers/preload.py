@@ -18,11 +18,11 @@ def modules_for(config: TrainConfig) -> list[str]:
     >>> from aimass.training.config import TrainConfig
     >>> found = modules_for(TrainConfig.parse({"workers": 2}))
     >>> found[0], "aimass.models.families.mlp" in found
-    ('aimass.training.workers.worker', True)
+    ('aimass.training.workers.entry', True)
     """
     strategies = {*STRATEGIES.own_names(), config.strategy.name} - {AUTO}
     families = {*FAMILIES.own_names(), config.model.name} - {CUSTOM}
     late = [module for name in strategies for module in STRATEGIES.load(name).worker_modules]
     if config.strategy.name != AUTO:
         late += STRATEGIES.load(config.strategy.name).heavy_modules
-    return ["aimass.training.workers.worker", *sorted({*map(STRATEGIES.module, strategies), *map(FAMILIES.module, families), *late})]
+    return ["aimass.training.workers.entry", *sorted({*map(STRATEGIES.module, strategies), *map(FAMILIES.module, families), *late})]

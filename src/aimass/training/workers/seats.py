@@ -13,7 +13,7 @@ from aimass.core.full_memory import num_oom_kills
 if TYPE_CHECKING:
     from aimass.cluster.base import Process
     from aimass.parameters.shared_memory import SharedMemoryServer
-    from aimass.training.workers.worker import Orders
+    from aimass.training.workers.entry import Orders
 
 _STOPPED_S = 2.0  # a worker that was stopped (SIGSTOP)
 _STUCK_S = 10.0  # a push that runs and does not get on

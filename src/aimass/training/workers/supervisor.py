@@ -14,17 +14,18 @@ from aimass.parameters.layout import GENERATION, SLOT_STATE, STOP, WANTED
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training.events import DriverPaused, LeaseReassigned, Scaled, WorkerLeft, WorkerLost, WorkerStarted, WorkerStuck
 from aimass.training.health.operations import STARTING
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 from aimass.training.workers.buffers import mean_buffers, newest_integers
 from aimass.training.workers.elastic import Wishes, WorkerRange
 from aimass.training.workers.preload import modules_for
 from aimass.training.workers.seats import Deaths, Seat, choose, standing_still
+from aimass.training.workers.words import BUFFERED, LEAVE, OPERATION, SINCE_NS, STEPS
 
 if TYPE_CHECKING:
     from aimass.core.events import Event
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.leases.table import LeaseTable, Released
-    from aimass.training.workers.worker import Orders
+    from aimass.training.workers.entry import Orders
 
 _LEAVE_S = 10.0
 _ASKED = "asked"
@@ -76,7 +77,7 @@ class Supervisor:
     def are_all_there(self) -> bool:
         """Whether every worker that is wanted has started and asks for work."""
         words = self._server.words
-        return all(seat.process is not None and words[self._at(seat) + worker.OPERATION] != STARTING for seat in self._seats if seat.wanted)
+        return all(seat.process is not None and words[self._at(seat) + OPERATION] != STARTING for seat in self._seats if seat.wanted)
 
     @property
     def num_wanted(self) -> int:
@@ -108,7 +109,7 @@ class Supervisor:
         choose(self._seats, workers)
         for seat in self._seats:
             if seat.process is not None:
-                self._server.words[self._at(seat) + worker.LEAVE] = not seat.wanted
+                self._server.words[self._at(seat) + LEAVE] = not seat.wanted
         if workers != before:
             self._tell(Scaled(workers=workers, before=before, reason=reason))
 
@@ -219,17 +220,17 @@ class Supervisor:
         integers = newest_integers(seat.orders.integers, self.integers)
         orders = replace(seat.orders, slot=seat.slot, integers=integers)
         if server.layout.num_buffers:
-            if words[at + worker.LEAVE] or not words[at + worker.BUFFERED]:
+            if words[at + LEAVE] or not words[at + BUFFERED]:
                 mean = mean_buffers(server)
                 if mean is not None:
                     server.buffers(seat.slot).copy_(mean)  # it joins with what the others have gathered
                     orders.buffers = mean
             else:
                 orders.buffers = server.buffers(seat.slot).clone()  # it goes on with what the dead one had gathered
-        words[at + worker.LEAVE] = 0
-        words[at + worker.OPERATION], words[at + worker.SINCE_NS] = STARTING, time.monotonic_ns()  # and not what the one before it did
-        process = self.cluster.start(f"worker {seat.slot}", worker.main, orders, self._descriptors, self._log(seat))
-        seat.begin(process, words[at + worker.STEPS], self.cluster.time.now())
+        words[at + LEAVE] = 0
+        words[at + OPERATION], words[at + SINCE_NS] = STARTING, time.monotonic_ns()  # and not what the one before it did
+        process = self.cluster.start(f"worker {seat.slot}", entry.main, orders, self._descriptors, self._log(seat))
+        seat.begin(process, words[at + STEPS], self.cluster.time.now())
 
     def _listen(self, seat: Seat) -> str | None:
         """Take in what a worker has said; the reason of its end, if it gave one that the run may outlive."""
@@ -261,8 +262,8 @@ class Supervisor:
         seat.process, seat.replaces_dead = None, process.exit_status != 0
         if self._halting:
             return
-        if process.exit_status == 0 and (words[at + worker.STEPS] != seat.steps or self._may_leave(seat)):
-            if words[at + worker.LEAVE]:
+        if process.exit_status == 0 and (words[at + STEPS] != seat.steps or self._may_leave(seat)):
+            if words[at + LEAVE]:
                 self._tell(WorkerLeft(worker=seat.slot, pid=process.pid))
             return
         if self._failure is not None:
@@ -279,11 +280,11 @@ class Supervisor:
     def _may_leave(self, seat: Seat) -> bool:
         """Whether there is nothing left to do for whoever has the seat."""
         words = self._server.words
-        return bool(words[STOP] or words[self._at(seat) + worker.LEAVE]) or self._leases.is_done
+        return bool(words[STOP] or words[self._at(seat) + LEAVE]) or self._leases.is_done
 
     def _count_death(self, seat: Seat, how: str) -> None:
         """See whether there is hope, for the seat and for the run."""
-        seat.count_death(self._server.words[self._at(seat) + worker.STEPS], self.cluster.time.now())
+        seat.count_death(self._server.words[self._at(seat) + STEPS], self.cluster.time.now())
         if seat.is_hopeless and seat.wanted and self.num_wanted > self.range.least:
             self._do_without(seat, f"worker {seat.slot} died {seat.in_vain} times before its first step, the last time {how}")
             return
@@ -295,7 +296,7 @@ class Supervisor:
         """Go on with one worker fewer."""
         before = self.num_wanted
         seat.wanted = False
-        self._server.words[self._at(seat) + worker.LEAVE] = 1
+        self._server.words[self._at(seat) + LEAVE] = 1
         self._tell(Scaled(workers=before - 1, before=before, reason=reason))
 
     def _report_released(self, released: list[Released], reason: str) -> None:

@@ -1,0 +1,9 @@
+"""What each worker writes about itself, in words of its slot in the server's block. The driver reads them while it works."""
+
+from __future__ import annotations
+
+from aimass.parameters.layout import SLOT_FREE
+
+STEPS, ROWS, LOSS, LOSS_ROWS, BUFFERED, OPERATION, SINCE_NS, LEAVE = range(SLOT_FREE, SLOT_FREE + 8)
+"""In this order: steps; rows; the sum of finite losses times rows (a double), and its rows; rows behind its buffers;
+what it does, and since when (`time.monotonic_ns`); whether it shall leave after its batch."""

@@ -93,7 +93,7 @@ def test_it_is_described_and_comes_again_from_its_origin(file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty"),
+        (b"", "is empty; it needs text to learn from"),
         (b"\xff\xfea\0b\0", "is UTF-16 text; save it in UTF-8"),
         (b"abc\0def", "is not text: it holds a zero byte"),
         (b"short", "has 5 bytes to train on, and a window takes 129"),

@@ -156,5 +156,5 @@ def test_what_cannot_work_is_refused_before_a_run_exists(settings, error, why, h
 
 def test_lora_without_linear_layers_is_refused(home, wine):
     flat = aimass.train(wine, model="linear", epochs=1, home=home).wait()
-    with pytest.raises(UsageError, match="no linear layer that has learnt anything"):
+    with pytest.raises(UsageError, match="a LinearNetwork holds its weights itself, in no such layer; train it without an adapter"):
         aimass.train(wine, model="linear", start_from=flat, adapter="lora", home=home)

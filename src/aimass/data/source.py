@@ -105,8 +105,12 @@ def _open_named(name: str, wanted: Wanted | None) -> Raw:
     raise NotFound(f"there is no file {name!r}; {hint}: {', '.join(SAMPLES)}")
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, needs: str = "a line of column names and rows below it") -> bytes:
     """The whole content of a file.
+
+    Args:
+        path: the file.
+        needs: what it should hold, for the message about one that holds nothing.
 
     Raises:
         DataError: it is a folder, may not be read, or holds nothing.
@@ -124,7 +128,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path} could not be read ({error.strerror or error}); check the file and try again") from None
     if re.search(rb"[^ \t\r\n]", content.removeprefix(b"\xef\xbb\xbf")) is None:
-        raise DataError(f"{path} is empty; it needs a line of column names and rows below it")
+        raise DataError(f"{path} is empty; it needs {needs}")
     return content
 
 

@@ -111,7 +111,7 @@ def read_documents(source: Any) -> tuple[str, list[bytes]]:
     elif path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
         files = [path]
     if files:
-        return str(path), [_checked(read_bytes(file), str(file)) for file in files]
+        return str(path), [_checked(read_bytes(file, "text to learn from"), str(file)) for file in files]
     raw = open_source(source)
     if TEXT not in raw.table.column_names:
         raise DataError(f"{raw.name} has no column {TEXT!r} to learn language from; there are: {', '.join(raw.table.column_names)}")

@@ -48,9 +48,14 @@ class Family(ABC):
             UsageError: the family is for other data.
         """
         if (encoder.task == TASK) != (self.takes == "text"):
-            given = "text" if encoder.task == TASK else f"the target {encoder.target!r}"
-            suited = "a transformer" if encoder.task == TASK else "an mlp, a cnn or a linear model"
-            raise UsageError(f"the model {config.name!r} is not for {given}, which {suited} learns; use that, or other data")
+            if encoder.task == TASK:
+                raise UsageError(
+                    f"the model {config.name!r} is not for text; set model to 'transformer', which learns it, or use other data"
+                )
+            raise UsageError(
+                f"the model {config.name!r} learns text, and the data have the target {encoder.target!r} to predict; "
+                "set model to mlp, cnn or linear, or give a .txt file without a target"
+            )
         return config
 
     @abstractmethod

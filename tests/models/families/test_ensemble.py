@@ -61,6 +61,11 @@ def test_what_cannot_be_a_member_is_refused(member):
         parse_model({"name": "ensemble", "member": {"name": member}})
 
 
+def test_a_member_answers_by_classes_or_numbers():
+    with pytest.raises(UsageError, match="the model 'transformer' answers by text, so it cannot be a member; train it by another strategy"):
+        parse_model({"name": "ensemble", "member": {"name": "transformer"}})
+
+
 def test_it_must_know_what_it_answers():
     with pytest.raises(UsageError, match="set task to"):
         build_module(parse_model("ensemble"), 3, (), 2)

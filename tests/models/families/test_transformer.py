@@ -132,9 +132,10 @@ def test_bytes_are_drawn_by_their_chances():
 
 def test_what_cannot_be_is_refused_before_anything_starts(trained, tmp_path):
     refused = {
-        "the model 'transformer' is not for the target 'target'": ("iris", "transformer"),
-        "the model 'mlp' is not for text, which a transformer learns": (trained.data, "mlp"),
+        "the model 'transformer' learns text, and the data have the target 'target' to predict; set model to mlp": ("iris", "transformer"),
+        "the model 'mlp' is not for text; set model to 'transformer', which learns it": (trained.data, "mlp"),
         "the model 'cnn' is not for text": (trained.data, "cnn"),
+        "votes for classes, and text has neither; train model='transformer' by another": (trained.data, "ensemble"),
         "width=32 cannot be cut into 3 heads": (trained.data, {**SMALL, "heads": 3}),
         "the module fails on": (trained.data, nn.Linear(3, 3)),
     }

@@ -55,8 +55,9 @@ def test_its_gradient_is_that_of_the_formula():
 @pytest.mark.parametrize(
     ("module", "modules", "why"),
     [
-        (LinearNetwork(4, (), 2), ("*",), "no linear layer that has learnt anything"),
-        (network(), ("features.*",), "none fits features.\\*; it has: 0, 2"),
+        (LinearNetwork(4, (), 2), ("*",), "layers of class torch.nn.Linear inside a network, and a LinearNetwork holds its weights itself"),
+        (nn.Linear(4, 2), ("*",), "of this Linear every such layer is new, shares its weights with another, or is the network itself"),
+        (network(), ("features.*",), "none of them fits adapter.modules=features.\\*; there are: 0, 2"),
     ],
 )
 def test_without_a_layer_it_is_refused(module, modules, why):

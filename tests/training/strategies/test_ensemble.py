@@ -97,6 +97,8 @@ def test_what_cannot_work_is_refused(cancer, run):
         aimass.train("diabetes", strategy={"name": "集成学习", "combine": "vote"})
     with pytest.raises(UsageError, match="builds its models from settings"):
         aimass.train(cancer, strategy="ensemble", model=torch.nn.Linear(30, 1))
+    with pytest.raises(UsageError, match="the model 'transformer' answers by text, so it cannot be a member"):
+        aimass.train("iris", strategy="ensemble", model="transformer")
     single = aimass.train("iris", epochs=1).wait()
     with pytest.raises(UsageError, match="a run keeps its own"):
         single.resume(strategy="ensemble", epochs=2)

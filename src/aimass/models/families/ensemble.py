@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 
 from aimass.core.errors import UsageError
+from aimass.data.text import TASK
 from aimass.models.config import CUSTOM, ModelConfig, build_module, parse_model
 from aimass.models.family import FAMILIES, Family, FamilyConfig
 
@@ -39,6 +40,11 @@ class EnsembleConfig(FamilyConfig):
     def _can_be_built(cls, member: FamilyConfig) -> FamilyConfig:
         if member.name in ("ensemble", CUSTOM):
             raise UsageError(f"an ensemble is made of models of a family that is built from settings, and {member.name!r} is none of these")
+        if FAMILIES.load(member.name).takes == "text":
+            raise UsageError(
+                f"an ensemble averages numbers or votes for classes, and the model {member.name!r} answers by text, so it cannot be a "
+                "member; train it by another strategy, such as async_sgd, or make the ensemble of models of classes or numbers, such as mlp"
+            )
         return member
 
 
@@ -48,6 +54,11 @@ class Ensemble(Family):
     config = EnsembleConfig
 
     def settle(self, config: EnsembleConfig, encoder: Encoder) -> EnsembleConfig:
+        if encoder.task == TASK:
+            raise UsageError(
+                "an ensemble averages numbers or votes for classes, and text has neither; "
+                "train model='transformer' by another strategy, such as async_sgd, or use other data"
+            )
         super().settle(config, encoder)
         if encoder.task == "regression" and config.combine == "vote":
             raise UsageError("numbers cannot be voted on; set combine='average'")

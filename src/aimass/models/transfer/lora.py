@@ -70,17 +70,31 @@ def add_adapters(module: nn.Module, config: AdapterConfig, fresh: Collection[str
     learnt = {name: layer for name, layer in linear.items() if f"{name}.weight" not in fresh and not _is_shared(module, layer)}
     chosen = {name: layer for name, layer in learnt.items() if name and any(fits(name, pattern) for pattern in config.modules)}
     if not chosen:
-        there = f"it has: {', '.join(learnt)}" if learnt else "it has no linear layer that has learnt anything"
-        raise UsageError(
-            f"adapter='lora' goes beside linear layers of the model, and none fits {', '.join(config.modules)}; {there}. "
-            "Choose others by adapter.modules, or train without an adapter"
-        )
+        raise _nothing_to_adapt(module, config, has_linear=bool(linear), learnt=list(learnt))
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in fresh)
     for name, layer in chosen.items():
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, LoRALinear(layer, config.rank, config.alpha))
     return list(chosen)
+
+
+def _nothing_to_adapt(module: nn.Module, config: AdapterConfig, *, has_linear: bool, learnt: list[str]) -> UsageError:
+    """Why no layer has an adapter: there is none of the class that is adapted, none that has learnt anything, or none of that name."""
+    goes = "adapter='lora' puts small matrices beside the layers of class torch.nn.Linear inside a network"
+    if not has_linear:
+        return UsageError(
+            f"{goes}, and a {type(module).__name__} holds its weights itself, in no such layer; "
+            "train it without an adapter, or start from a model that has layers, such as an mlp or a transformer"
+        )
+    if not any(learnt):
+        return UsageError(
+            f"{goes}, and of this {type(module).__name__} every such layer is new, shares its weights with another, or is the network "
+            "itself; train without an adapter"
+        )
+    return UsageError(
+        f"{goes}, and none of them fits adapter.modules={', '.join(config.modules)}; there are: {', '.join(filter(None, learnt))}"
+    )
 
 
 def merge_adapters(module: nn.Module) -> nn.Module:

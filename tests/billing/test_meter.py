@@ -171,6 +171,21 @@ def test_a_budget_is_spent_to_its_last_answer_and_not_beyond(database_url, meter
         assert trial_balance(database) == 0
 
 
+def test_whoever_waits_is_refused_however_late_the_refusal_comes(database, meters, monkeypatch):
+    monkeypatch.setattr(slices, "_REFUSED_FOR_S", -1.0)  # as where the database takes longer than that to answer
+    set_budget(database, 100)
+    meter = meters(database)
+
+    async def wait_together():
+        waiting = [asyncio.create_task(meter.reserve(PROJECT, 1000)) for _ in range(8)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            waiting.append(asyncio.create_task(meter.reserve(PROJECT, 1000)))
+        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
+
+    assert [type(end) for end in asyncio.run(wait_together())] == [QuotaExceeded] * 11
+
+
 def test_two_gateways_share_a_budget_and_never_pass_it(database_url, meters):  # noqa: F811
     with books(database_url) as database:
         set_budget(database, 30_000)

@@ -50,7 +50,7 @@ class Slices:
         self._database, self._lock = database, threading.Lock()
         self._turn = threading.Lock()  # one thread at a time talks to the database about slices
         self._held: dict[str, _Slice] = {}
-        self._topping: dict[str, asyncio.Task[None]] = {}
+        self._topping: dict[str, asyncio.Task[str]] = {}
 
     def __contains__(self, project: str) -> bool:
         return project in self._held
@@ -99,11 +99,12 @@ class Slices:
             if held is not None and time.monotonic() < held.refused_until:
                 raise QuotaExceeded(held.refusal)
             under_way = self._topping.get(project)
-            if under_way is None or under_way.get_loop() is not asyncio.get_running_loop():
+            if under_way is None or under_way.done() or under_way.get_loop() is not asyncio.get_running_loop():
                 under_way = asyncio.create_task(asyncio.to_thread(self._enlarge, project, amount_micro))
                 self._topping[project] = under_way
                 under_way.add_done_callback(lambda done: self._topped(project, done))
-            await asyncio.shield(under_way)
+            if (refusal := await asyncio.shield(under_way)) and not self.covers(project, amount_micro):
+                raise QuotaExceeded(refusal)  # and not by the clock: a slow database's answer may be old when it comes
 
     def refresh(self) -> None:
         """Follow the budgets as they stand: those that changed, came or went."""
@@ -140,16 +141,18 @@ class Slices:
                 connection.execute(tables.reservations.update().where(row.holder == self.holder).values(holder=holder))
             self.holder = holder
 
-    def _topped(self, project: str, done: asyncio.Task[None]) -> None:
-        self._topping.pop(project, None)
+    def _topped(self, project: str, done: asyncio.Task[str]) -> None:
+        if self._topping.get(project) is done:
+            del self._topping[project]
         if not done.cancelled():
             done.exception()  # those who wait are told; here it only counts as heard
 
-    def _enlarge(self, project: str, amount_micro: int) -> None:
+    def _enlarge(self, project: str, amount_micro: int) -> str:
+        """Put more aside. Why not, where the budget has no more; else nothing."""
         with self._turn:
             held = self._held.get(project)
             if held is None or held.left_micro >= amount_micro:
-                return
+                return ""
             now = time.monotonic()
             lasted = now - held.topped_at
             size = max(_FIRST * amount_micro, 2 * held.size_micro if lasted < _GROWS_WITHIN_S else 0)
@@ -160,8 +163,8 @@ class Slices:
                         connection, project, missing, holder=self.holder, at_best_micro=size, reservation=held.reservation
                     )
             except QuotaExceeded as refused:
-                held.refusal, held.refused_until = str(refused), now + _REFUSED_FOR_S
-                return
+                held.refusal, held.refused_until = str(refused), time.monotonic() + _REFUSED_FOR_S
+                return held.refusal
             with self._lock:
                 if more is None:
                     self._held.pop(project, None)
@@ -169,6 +172,7 @@ class Slices:
                     held.reservation, held.size_micro, held.topped_at, held.refusal = more.id, more.amount_micro, now, ""
                     held.left_micro += more.amount_micro
                     held.used_at = now
+            return ""
 
     def _give_back(self, project: str, *, forget: bool) -> None:
         with self._lock:

@@ -35,7 +35,7 @@ import aimass
 from aimass.models.config import build_module, parse_model
 from aimass.optim.config import ScheduleConfig
 from aimass.optim.schedules import rate_of
-from aimass.training.leases.table import LeasePlan
+from aimass.training.leases.plan import LeasePlan
 
 NUM_ROWS, WIDTH, NUM_CLASSES, WRONG = 40_000, 32, 10, 0.1
 NUM_WORKERS, BATCH_SIZE, RATE = 2, 16, 0.1

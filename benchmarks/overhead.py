@@ -24,7 +24,7 @@ import torch
 
 import aimass
 from aimass.models.config import build_module, parse_model
-from aimass.training.leases.table import LeasePlan
+from aimass.training.leases.plan import LeasePlan
 
 NUM_COLUMNS = 64
 BATCH_SIZE = 64

@@ -32,7 +32,7 @@ from aimass.optim.update import build_update
 from aimass.parameters.compensation import build_compensation
 from aimass.parameters.layout import Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training.leases.table import epoch_order
+from aimass.training.leases.plan import epoch_order
 from aimass.training.workers.shaping import shaped
 
 STALENESS = (0, 1, 2, 4, 8, 16)

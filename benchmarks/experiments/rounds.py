@@ -30,8 +30,8 @@ from aimass.parameters.base import Ticket
 from aimass.parameters.layout import NEXT_LEASE, SHARD_REPAIRS, Layout
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.rounds import RoundTable
-from aimass.training.leases.table import LeasePlan
 
 LENGTH = 400_000
 NUM_SHARDS = 4

@@ -9,8 +9,8 @@ from aimass.optim.update import build_update
 from aimass.parameters.base import Ticket
 from aimass.parameters.layout import LEASE_LOCK, SHARD_CLOCK, SHARD_OWNER, Layout
 from aimass.parameters.rounds import PART_OWNER, RoundServer
+from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.rounds import RoundTable
-from aimass.training.leases.table import LeasePlan
 
 LENGTH = 200
 OPTIMIZERS = {

@@ -24,8 +24,8 @@ from aimass.parameters.blocks import describe_blocks
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, Layout
 from aimass.training.checkpoints.checkpoint import Checkpoint
 from aimass.training.events import BlocksOwned, PrecisionChosen, RunStarted
+from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.rows import TrainingRows
-from aimass.training.leases.table import LeasePlan
 from aimass.training.planes import layout_options, outer_update, plane_of, server_options
 from aimass.training.workers.entry import Orders
 

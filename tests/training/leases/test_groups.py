@@ -8,7 +8,7 @@ from aimass.parameters.base import Ticket
 from aimass.parameters.groups import EXCHANGE, HANDED_IN, PRESENT, SHARE_DEADLINE_NS, SHARE_EXCHANGE, GroupServer
 from aimass.parameters.layout import LEASE_DEADLINE_NS, Layout
 from aimass.training.leases.groups import GroupTable
-from aimass.training.leases.table import LeasePlan
+from aimass.training.leases.plan import LeasePlan
 
 LAYOUT = Layout(num_parameters=8, groups=((0, 8),), num_slots=6, num_groups=2)  # workers 0 to 3, and the groups' slots 4 and 5
 PLAN = LeasePlan(num_rows=64, batch_size=4, batches_per_lease=4, seed=0, total_batches=16)

@@ -10,8 +10,8 @@ from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.layout import CELL_WORDS, LEASE_COMMITTED, LEASE_NUMBER, LEASE_OWNER, NOBODY, STOP, Layout
 from aimass.parameters.replicas import DONE, NUM_EXTRAS, ReplicaServer
+from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.replicas import ReplicaTable
-from aimass.training.leases.table import LeasePlan
 
 plans = st.builds(
     LeasePlan,

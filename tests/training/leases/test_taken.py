@@ -1,7 +1,8 @@
 from aimass.optim.update import Add
 from aimass.parameters.layout import LEASE_COMMITTED, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training.leases.table import LeasePlan, LeaseTable
+from aimass.training.leases.plan import LeasePlan
+from aimass.training.leases.table import LeaseTable
 
 
 def open_table(num_tasks):

@@ -14,9 +14,9 @@ from aimass.models.tasks import build_task
 from aimass.optim.config import ClipConfig
 from aimass.parameters.layout import GENERATION, SLOT_REFUSED, STOP
 from aimass.parameters.replicas import CLOCK, DEADLINE_NS, DONE
+from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rows import TrainingRows
-from aimass.training.leases.table import LeasePlan
 from aimass.training.replicas.exchange import Exchange
 from aimass.training.workers.words import ROWS, STEPS
 from aimass.training.workers.worker import Worker

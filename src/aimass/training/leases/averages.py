@@ -32,7 +32,8 @@ from aimass.parameters.layout import (
     STOP,
     WANTED,
 )
-from aimass.training.leases.table import Lease, LeasePlan, Released
+from aimass.training.leases.plan import LeasePlan
+from aimass.training.leases.table import Lease, Released
 from aimass.training.leases.waiting import WaitingTable
 
 if TYPE_CHECKING:

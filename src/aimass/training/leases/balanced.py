@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aimass.parameters.shared_memory import SharedMemoryServer
-    from aimass.training.leases.table import Lease, LeasePlan, Released
+    from aimass.training.leases.plan import LeasePlan
+    from aimass.training.leases.table import Lease, Released
 
 
 class BalancedTable(RoundTable):

@@ -25,7 +25,8 @@ from aimass.parameters.groups import (
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_DEADLINE_NS, LEASE_LOCK, LEASE_NUMBER, LEASE_OWNER, NOBODY, SLOT_PULLED
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.events import GroupsSeen, SupernodeReplaced
-from aimass.training.leases.table import Lease, LeasePlan, LeaseTable, Released
+from aimass.training.leases.plan import LeasePlan
+from aimass.training.leases.table import Lease, LeaseTable, Released
 
 if TYPE_CHECKING:
     from aimass.core.events import Event

@@ -31,7 +31,8 @@ from aimass.parameters.layout import (
     STOP,
 )
 from aimass.parameters.replicas import DEADLINE_NS, DONE, ReplicaServer
-from aimass.training.leases.table import Lease, LeasePlan, LeaseTable, Released, epoch_order
+from aimass.training.leases.plan import LeasePlan, epoch_order
+from aimass.training.leases.table import Lease, LeaseTable, Released
 
 _LONGEST_SETTLING_S = 1.0
 

@@ -16,7 +16,8 @@ from typing import ClassVar
 from aimass.parameters.layout import INCARNATION, LEASE_LIMIT, LEASE_LOCK, NEXT_LEASE, NOBODY, NUM_LEASES, STOP
 from aimass.parameters.rounds import PART_DEADLINE_NS, PART_OWNER, Part, RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
-from aimass.training.leases.table import Lease, LeasePlan, Released
+from aimass.training.leases.plan import LeasePlan
+from aimass.training.leases.table import Lease, Released
 from aimass.training.leases.waiting import WaitingTable
 
 

@@ -12,7 +12,7 @@ from aimass.parameters.slices import SliceServer
 from aimass.training.leases.replicas import ReplicaTable
 
 if TYPE_CHECKING:
-    from aimass.training.leases.table import LeasePlan
+    from aimass.training.leases.plan import LeasePlan
 
 
 class SliceTable(ReplicaTable):

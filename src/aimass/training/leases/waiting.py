@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aimass.training.leases.patience import Patience
-from aimass.training.leases.table import LeasePlan, LeaseTable
+from aimass.training.leases.plan import LeasePlan
+from aimass.training.leases.table import LeaseTable
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aimass.parameters.layout import Layout
     from aimass.parameters.shared_memory import SharedMemoryServer
     from aimass.training.config import TrainConfig
-    from aimass.training.leases.table import LeasePlan
+    from aimass.training.leases.plan import LeasePlan
     from aimass.training.slices.cut import Slice
     from aimass.training.workers.shaping import Shape
 

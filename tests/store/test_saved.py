@@ -120,8 +120,8 @@ def test_files_below_folders_come_by_their_path(tmp_path):
 
 def test_a_model_that_was_trained_and_saved_is_one(tmp_path):
     from aimass.data import load
-    from aimass.models import model as models
     from aimass.models.config import build_module, parse_model
+    from aimass.models.folder import FORMAT
     from aimass.models.model import Model
 
     encoder = load({"a": [1.0, 2.0, 3.0, 4.0] * 5, "y": ["p", "q"] * 10}, target="y").encoder
@@ -130,7 +130,7 @@ def test_a_model_that_was_trained_and_saved_is_one(tmp_path):
     made = Model(module=module, encoder=encoder, config=config)
     folder = made.save(tmp_path / "model")
     assert read_signature(folder) == json.loads(json.dumps(made.signature()))
-    assert saved.NEWEST_FORMAT == models.FORMAT
+    assert saved.NEWEST_FORMAT == FORMAT
 
 
 def test_the_store_imports_no_torch(tmp_path):

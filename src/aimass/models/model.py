@@ -1,13 +1,7 @@
-"""A trained model: the network, the encoder of its rows, its task and its signature. Saved as JSON and safetensors, never as a pickle.
-
-model.json          format version, family and its settings, encoder, task, signature, manifest
-model.safetensors   every tensor of the network, by name
-"""
+"""A trained model: the network, the encoder of its rows, its task and its signature. Saved as JSON and safetensors, never as a pickle."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from aimass.core.errors import DataError, NotFound, UsageError
-from aimass.core.files import whole_folder, write_json, write_tensors
+from aimass.core.errors import DataError, UsageError
 from aimass.data.pixels import ImageColumn
 from aimass.data.text import TEXT, checked_prompt, prompt_of, windows_of
-from aimass.models.config import CustomConfig, build_module, parse_model
+from aimass.models.config import CustomConfig, build_module
+from aimass.models.folder import fill, read_facts, write_model
 from aimass.models.language import ANSWER_BYTES, check_generation, go_on
 from aimass.models.manifest import Manifest
 from aimass.models.tasks import Task, task_of
@@ -31,8 +25,6 @@ if TYPE_CHECKING:
     from aimass.data.encoder import Encoder
     from aimass.models.family import FamilyConfig
 
-FORMAT = 1
-_DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
 ROWS_AT_ONCE = 4096
 
 
@@ -147,21 +139,14 @@ class Model:
             UsageError: `folder` is a file, or a folder that holds something other than a model.
             StorageError: it cannot be written.
         """
-        path = Path(folder).expanduser()
-        if path.exists() and not (path / _DESCRIPTION).is_file() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{path} is there already and is no model; choose another folder")
         description = {
-            "format": FORMAT,
             "config": self.config.model_dump(mode="json"),
             "encoder": self.encoder.to_json(),
             "task": self.task.name,
             "signature": self.signature(),
             "manifest": Manifest.of(self.module).to_json(),
         }
-        with whole_folder(path) as unfinished:
-            write_json(unfinished / _DESCRIPTION, description)
-            write_tensors(unfinished / _TENSORS, _each_once(self.module))
-        return path
+        return write_model(Path(folder).expanduser(), description, self.module)
 
     @classmethod
     def load(cls, folder: str | Path, module: nn.Module | None = None) -> Self:
@@ -177,14 +162,14 @@ class Model:
             DataError: a file of the model is damaged, or newer than this release.
         """
         path = Path(folder).expanduser()
-        config, encoder = _read_facts(path)
+        config, encoder = read_facts(path)
         task = task_of(encoder)
         if module is None and isinstance(config, CustomConfig):
             raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")
         network = module
         if network is None:
             network = build_module(config, encoder.num_numbers, encoder.cardinalities, task.num_outputs(encoder.classes))
-        _fill(network, path / _TENSORS, advice="save the model again" if module is None else "pass the network that was trained")
+        fill(network, path, advice="save the model again" if module is None else "pass the network that was trained")
         return cls(module=network, encoder=encoder, config=config, task=task)
 
     def _encode(self, data: Any, *, need_target: bool) -> Encoded:
@@ -223,95 +208,6 @@ class Model:
         return f"Model({self.config.name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"
 
 
-def read_parts(folder: str | Path) -> tuple[FamilyConfig, Encoder, dict[str, Tensor]]:
-    """What `Model.save` wrote, without building a network of it: the settings, the encoder, and every tensor by name.
-
-    Raises:
-        NotFound: there is no model.
-        DataError: a file of the model is damaged, or newer than this release.
-    """
-    path = Path(folder).expanduser()
-    return *_read_facts(path), _read_tensors(path / _TENSORS)
-
-
-def copy_model(source: Path, folder: Path) -> None:
-    """Copy what `Model.save` wrote, and nothing else that lies beside it. The copy is there whole, or not at all.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    with whole_folder(folder) as unfinished:
-        for name in (_DESCRIPTION, _TENSORS):
-            shutil.copyfile(source / name, unfinished / name)
-
-
 def _shape_of(column: FeatureColumn) -> dict[str, Any]:
     """Channels, height and width of a column of images."""
     return {"shape": list(column.shape)} if isinstance(column, ImageColumn) else {}
-
-
-def _each_once(module: nn.Module) -> dict[str, Tensor]:
-    """The network's tensors by name; tied ones under their first name alone, since safetensors holds no memory twice."""
-    kept: dict[str, Tensor] = {}
-    seen: set[tuple[int, int]] = set()
-    for name, tensor in module.state_dict().items():
-        key = (tensor.data_ptr(), tensor.numel())
-        if tensor.numel() and key in seen:
-            continue
-        seen.add(key)
-        kept[name] = tensor.detach().contiguous().clone()
-    return kept
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description: dict[str, Any] = json.loads((path / _DESCRIPTION).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"{path} is no model: it has no {_DESCRIPTION}; give the folder that Model.save wrote") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / _DESCRIPTION} cannot be read ({error}); save the model again") from error
-    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise DataError(f"{path / _DESCRIPTION} does not describe a model; save the model again")
-    if description["format"] > FORMAT:
-        raise DataError(f"{path} was saved by a newer release (format {description['format']}, and this one reads {FORMAT}); update aimass")
-    return description
-
-
-def _read_facts(path: Path) -> tuple[FamilyConfig, Encoder]:
-    description = _read_description(path)
-    try:
-        from aimass.data.encoder import Encoder
-
-        config, encoder = parse_model(description["config"]), Encoder.from_json(description["encoder"])
-        task_of(encoder)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path / _DESCRIPTION} is damaged ({error}); save the model again") from error
-    return config, encoder
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged or missing ({error}); save the model again") from error
-    return tensors
-
-
-def _fill(module: nn.Module, path: Path, advice: str) -> None:
-    tensors = _read_tensors(path)
-    own = _each_once(module)
-    if own.keys() != tensors.keys():
-        odd = min(own.keys() ^ tensors.keys())
-        where = "the file" if odd in tensors else "the network"
-        raise UsageError(f"the network and {path} do not have the same tensors: {odd!r} is in {where} alone; {advice}")
-    state = module.state_dict()
-    for name, tensor in tensors.items():
-        if state[name].shape != tensor.shape:
-            shapes = f"{tuple(tensor.shape)} in {path} and {tuple(state[name].shape)} in the network"
-            raise UsageError(f"{name!r} has shape {shapes}; {advice}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            state[name].copy_(tensor)

@@ -16,7 +16,8 @@ from aimass.core.patterns import fits
 from aimass.models.config import CUSTOM, build_module
 from aimass.models.custom import check_module
 from aimass.models.family import FAMILIES
-from aimass.models.model import Model, copy_model
+from aimass.models.folder import copy_model
+from aimass.models.model import Model
 from aimass.models.tasks import task_of
 from aimass.models.transfer.lora import add_adapters
 from aimass.models.transfer.start import Copied, Start, copy_fitting, freeze, read_alike

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aimass.core.errors import UsageError
 from aimass.core.patterns import fits
-from aimass.models.model import Model, read_parts
+from aimass.models.folder import read_parts
+from aimass.models.model import Model
 
 if TYPE_CHECKING:
     from aimass.data.dataset import Dataset

@@ -9,24 +9,22 @@ runs/ID/run.json        what was asked for, on which data, and how it stands
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from weakref import WeakSet
 
-from aimass.cluster.alive import is_alive, process_start
+from aimass.cluster.alive import process_start
 from aimass.core.errors import AimassError, Cancelled, Conflict, NotFound, StorageError, TrainingError
 from aimass.core.events import Envelope, EventLog, read_events
 from aimass.core.files import home as default_home
 from aimass.core.files import write_json
 from aimass.core.full_memory import describe_memory, is_out_of_memory
+from aimass.training import driven
 from aimass.training.config import TrainConfig
 from aimass.training.events import RunEnded
 from aimass.training.health.config import REVEALED
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     from aimass.training.trainer import Trainer
 
 RUNNING = "running"
-_active: set[Run] = set()
-_threads: WeakSet[threading.Thread] = WeakSet()
 
 
 class Run:
@@ -137,7 +133,7 @@ class Run:
             fresh: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
             self._facts = fresh
             state = fresh["state"]
-            if state == RUNNING and not _is_driven(self.id, fresh):
+            if state == RUNNING and not driven.is_driven(self.id, fresh):
                 return "interrupted"
         return state
 
@@ -294,13 +290,7 @@ class Run:
         teller = Teller(EventLog(self.folder / "events.jsonl", self.id), config.health)
         self._trainer = Trainer(config, self._data, self.folder, teller.tell, module=self._module, resume=resume)
         self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, teller), name=self.id, daemon=True)
-        _active.add(self)
-        _threads.add(self._thread)
-        try:
-            self._thread.start()
-        except BaseException:
-            _active.discard(self)
-            raise
+        driven.begin(self, self._thread)
 
     def _carry_out(self, trainer: Trainer, teller: Teller) -> None:
         try:
@@ -316,7 +306,7 @@ class Run:
             self._error = self._error or error
             self._facts = {**self._facts, "state": "failed", "message": str(self._error)}
         finally:
-            _active.discard(self)
+            driven.end(self)
             self._trainer = None  # it holds the shared memory
             self._done.set()
 
@@ -371,32 +361,3 @@ def _escape(name: str) -> str:
     import glob
 
     return glob.escape(name) or "?"
-
-
-def _is_driven(name: str, facts: dict[str, Any]) -> bool:
-    """Whether some process is training this run: another one that is alive, or a thread of this one."""
-    if facts.get("pid") == os.getpid():
-        return any(run.id == name for run in _active)
-    return is_alive(facts.get("pid"), facts.get("process_started"))
-
-
-@atexit.register
-def _wait_for_active() -> None:
-    """A script that ends without `wait` still gets what it asked for, and hears of what failed."""
-    for run in list(_active):
-        try:
-            run.wait()
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the others are still waited for
-            sys.stderr.write(f"{run.id}: {error}\n")
-    for thread in list(_threads):
-        thread.join()
-
-
-def _forget_in_fork() -> None:
-    """A fork of the driver has none of its threads, and must not wait for them."""
-    _active.clear()
-    _threads.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_fork)

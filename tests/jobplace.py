@@ -147,7 +147,7 @@ def check_once(place, jobs, job, ends=("succeeded",)):
     found = ended(jobs, place.project, job)
     assert found["status"] == "succeeded", found["error"]
     with place.database.read() as connection:
-        versions = [row for row in connection.execute(tables.versions.select()) if row.lineage["job"] == job]
+        versions = [row for row in connection.execute(tables.versions.select()) if row.lineage.get("job") == job]
         rows = connection.execute(
             tables.job_events.select().where(tables.job_events.c.job_id == job).order_by(tables.job_events.c.seq)
         ).all()

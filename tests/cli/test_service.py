@@ -192,6 +192,8 @@ def test_a_budget_is_set_shown_and_lifted(say, aimass):
         (["datasets", "create", "customers.csv", "--target", "chrn"], 4, "chrn"),
         (["jobs", "create", "customers.csv", "--target", "churn", "--epochs", "0"], 2, "stop.epochs=0"),
         (["jobs", "create", "ds-0", "--target", "churn"], 2, "--target belongs to a data set when it is made"),
+        (["jobs", "create", "ds-0", "--start-from", "./churn"], 2, "start_from='./churn' names no version of a model"),
+        (["jobs", "create", "ds-0", "--start-from", "roses@2", "--adapter", "lora"], 5, "there is no model 'roses'"),
         (["jobs", "show", "job-0"], 5, "job-0"),
         (["models", "show", "nope"], 5, "nope"),
         (["deploy", "nope"], 5, "nope"),

@@ -119,9 +119,12 @@ def test_the_same_awaited(service, csv, churn, tmp_path):
             file = await client.files.upload(csv)
             data = await client.datasets.create(file=file.id, target="churn")
             heard = []
-            job = await client.jobs.create(dataset=data.id, model="awaited", config=CONFIG)
+            job = await client.jobs.create(dataset=data.id, model="awaited", config={**CONFIG, "start_from": churn})
             job = await job.wait(on_event=lambda event: heard.append(event.seq), timeout_s=120)
-            assert heard == [event.seq async for event in job.events()]
+            told = [event async for event in job.events()]
+            assert heard == [event.seq for event in told]
+            assert [event.data["source"] for event in told if event.type == "started_from"] == ["churn@1"]
+            assert (await client.models.version("awaited")).lineage["start_from"] == "churn@1"
             await client.deployments.create(model="awaited")
             asked = [client.predict("awaited", [{"age": age, "plan": "gold"}]) for age in range(20, 40)]
             answers = [found[0] for found in await asyncio.gather(*asked)]

@@ -8,6 +8,8 @@ import torch
 import aimass
 from aimass.core.errors import NotFound, UsageError
 from aimass.training.run import Run
+from aimass.training.train import begin_again, settle
+from aimass.training.transfer import Named
 
 SMALL = {"name": "mlp", "hidden": (12,)}
 
@@ -106,6 +108,26 @@ def test_a_run_is_resumed_after_its_start_is_gone(home, wine, first, tmp_path):
         torch.testing.assert_close(parameters_of(again.model)[name], value)
     with pytest.raises(UsageError, match="adapter cannot change"):
         aimass.resume(halves.id, epochs=5, adapter="lora", home=home)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(home):
+    digits = aimass.data.load("digits", seed=5)
+    small = {"name": "cnn", "channels": (4,), "hidden": (8,)}
+    first = aimass.train(digits, model=small, max_steps=20, home=home).wait()
+    named = Named(name="digits@1", folder=first.folder / "model")
+    asked = {"model": small, "start_from": named, "max_steps": 10}
+    run = aimass.train("digits", **asked, home=home).wait()
+    expected = parameters_of(run.model)
+    for left in ("checkpoints", "model", "start"):
+        shutil.rmtree(run.folder / left)
+    again = Run.open(run.folder)
+    begin_again(
+        again, settle({**asked, "start_from": "digits@1"})[0], aimass.data.load("digits"), named
+    )  # nobody said how large an image is
+    found = parameters_of(again.wait().model)
+    assert all(found[name].equal(value) for name, value in expected.items())
+    assert [one.data["source"] for one in again.events() if one.type == "started_from"] == ["digits@1"] * 2
+    assert again.model.encoder.to_json() == first.model.encoder.to_json()
 
 
 def test_a_module_of_ones_own_is_frozen_as_it_is(home, wine):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aimass.client.answers import Model, Version
 
 app = typer.Typer(help="Models and their versions, in the service's registry.", no_args_is_help=True)
+_SOURCES = ("file", "dataset", "job", "start_from")
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A model's name.")]
 Which = Annotated[
     str | None, typer.Option("--version", metavar="N", help="A version's number, or an alias; by default the newest.", show_default=False)
@@ -60,7 +61,7 @@ def _show(version: Version, model: Model) -> None:
         "takes": f"{len(inputs)} columns: " + _short([entry["name"] for entry in inputs]),
         "answers": f"{signature.get('target')}: {signature.get('task')}",
         "classes": _short([str(name) for name in signature.get("classes") or []]),
-        "comes from": ", ".join(str(version.lineage[name]) for name in ("file", "dataset", "job") if version.lineage.get(name)),
+        "comes from": ", ".join(str(version.lineage[name]) for name in _SOURCES if version.lineage.get(name)),
     }
     for name, value in facts.items():
         if value:

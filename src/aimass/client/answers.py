@@ -144,7 +144,7 @@ class Version(Answer):
     Args:
         files: by their path inside the model's folder.
         card: what it was made from and how good it is.
-        lineage: file, data set, job and run.
+        lineage: file, data set, job and run, and the version that it began with.
         signature: the columns that it takes, and what it answers.
     """
 

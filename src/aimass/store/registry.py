@@ -60,7 +60,7 @@ class Registry:
             files: by path in the model's folder. The blobs must be in the store already.
             signature: what goes in and what comes out.
             card: how it came to be, and how good it is.
-            lineage: what it was made from: `file`, `sha256`, `dataset`, `job`, `run`.
+            lineage: what it was made from: `file`, `sha256`, `dataset`, `job`, `run`, `start_from`.
 
         Raises:
             UsageError: the name or a path is not one that is allowed.

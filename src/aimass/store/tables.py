@@ -171,7 +171,7 @@ versions = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("signature", Json, nullable=False),
     Column("card", Json, nullable=False),
-    Column("lineage", Json, nullable=False),  # {file, sha256, dataset, job, run}
+    Column("lineage", Json, nullable=False),  # {file, sha256, dataset, job, run, start_from}
     UniqueConstraint("model_id", "number"),
 )
 

@@ -100,19 +100,47 @@ def resume(
     _check_devices(config)
     if config.workers:
         _warm_up(config)
-    config, dataset = fit_model(config, _load_again(run, data))
-    check_data(config, dataset)
-    check_layers(config, dataset, model)
+    config, dataset = _settle_again(run, config, _load_again(run, data), model)
+    run.go_on(config, dataset, model)
+    return _watch(run) if progress else run
+
+
+def begin_again(run: Run, config: TrainConfig, data: Dataset, start: Any = None) -> None:
+    """Let a run that was killed before its first checkpoint begin from its first batch.
+
+    Args:
+        run: of a family that comes with aimass.
+        config: its settings, as they are asked for by now.
+        data: as it was loaded.
+        start: the model to begin with, as `start_from` of `train` takes it: the run may have been killed before it had a copy.
+
+    Raises:
+        UsageError, DataError: it cannot be trained so.
+    """
+    found = _find_start(start, None)
+    if found is not None:
+        _keep_start(found, run)
+    _check_devices(config)
+    if config.workers:
+        _warm_up(config)
+    config, data = _settle_again(run, config, data, None)
+    run.go_on(config, data, None, from_checkpoint=False)
+
+
+def _settle_again(run: Run, config: TrainConfig, data: Dataset, module: nn.Module | None) -> tuple[TrainConfig, Dataset]:
+    """The settings and the data of a run that was there before, made to suit each other, and seen to work."""
+    config, data = fit_model(config, data)
+    check_data(config, data)
+    check_layers(config, data, module)
     if config.start_from is not None:
         from aimass.training.transfer import adopt
 
-        dataset = adopt(config, dataset, run.folder)
+        data = adopt(config, data, run.folder)
     if config.optimizer.rates:
         from aimass.training.transfer import read_start, rehearse_with
 
-        rehearse_with(config, dataset, model, read_start(config, run.folder))
-    run.go_on(config, dataset, model)
-    return _watch(run) if progress else run
+        rehearse_with(config, data, module, read_start(config, run.folder))
+    return config, data
 
 
 def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:

@@ -6,6 +6,7 @@ The model is copied into the run's folder, `start/`, so that the run can be resu
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,24 @@ if TYPE_CHECKING:
 FOLDER = "start"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A saved model that people know by another name than its folder's.
+
+    Args:
+        name: such as `churn@3`, of a registry.
+        folder: what `Model.save` wrote.
+    """
+
+    name: str
+    folder: Path
+
+
 def find_start(value: Any, home: Path | None) -> tuple[str, Path | Model] | None:
     """The model behind `start_from`, and what to call it.
 
     Args:
-        value: a `Model`, a `Run`, a model's folder, or a run's id or folder; None for none.
+        value: a `Model`, a `Run`, a model's folder, a `Named` one, or a run's id or folder; None for none.
         home: where runs are looked for.
 
     Raises:
@@ -51,6 +65,8 @@ def find_start(value: Any, home: Path | None) -> tuple[str, Path | Model] | None
         return f"a model from memory ({value.config.name})", value
     if isinstance(value, Run):
         return value.id, value.model
+    if isinstance(value, Named):
+        return value.name, value.folder
     if not isinstance(value, str | Path):
         raise UsageError(f"start_from={value!r} is no model; give a model's folder, a run's id, or what aimass.load gives")
     folder = Path(value).expanduser()

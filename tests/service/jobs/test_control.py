@@ -76,8 +76,6 @@ def test_what_cannot_work_is_refused_at_the_door(place):
         create(config={"device": "cuda"})
     with pytest.raises(UsageError, match=r"health\.webhook is for runs of your own"):
         create(config={"health": {"webhook": "http://169.254.169.254/"}})
-    with pytest.raises(UsageError, match=r"start_from is for runs of your own"):
-        create(config={"start_from": "/etc"})
     with pytest.raises(UsageError, match="cannot name a model"):
         create(model="../up")
     with pytest.raises(NotFound, match="no data set"):

@@ -32,13 +32,16 @@ def test_a_killed_driver_is_followed_by_another(place, jobs):
     assert len({event.id.split(":")[2] for event in place.usage()}) == 3  # the first, the second, and the one that ended it
 
 
-def test_a_driver_that_dies_before_its_first_checkpoint_begins_again(place, jobs):
-    job = jobs.create(place.project, dataset=place.sample(), config={**LONG, "checkpoint": {"every": 1000}})["id"]
+def test_a_driver_that_dies_before_its_first_checkpoint_begins_again(place, jobs, flowers):
+    place.registry.add(place.project, "flowers", flowers)
+    start = {"start_from": "flowers", "model": {"name": "mlp", "hidden": [8]}, "adapter": "lora"}
+    job = jobs.create(place.project, dataset=place.sample(), config={**LONG, **start, "checkpoint": {"every": 1000}})["id"]
     wait_for(lambda: "run_started" in types(jobs, place, job))
     first = driver_of(place, job)
     kill(first)
     driver_of(place, job, but=first)
     wait_for(lambda: types(jobs, place, job).count("run_started") == 2)
+    assert types(jobs, place, job).count("started_from") == 2
     finish(jobs, place, job)
 
 

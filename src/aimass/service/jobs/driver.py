@@ -28,6 +28,7 @@ from aimass.service.jobs.folder import JobFolder
 if TYPE_CHECKING:
     from aimass.data.dataset import Dataset
     from aimass.training.run import Run
+    from aimass.training.transfer import Named
 
 _HEARTBEAT_S = 0.5
 _NICENESS = 5
@@ -95,7 +96,7 @@ def _carry_out(folder: JobFolder, orders: dict[str, Any], stop: _Stop) -> dict[s
     dataset = replace(loaded, name=orders["data"]["name"])  # people know it by its name; where its file lies is the service's business
     stop.is_reading = False
     began = time.time()
-    run = _begin(folder, orders["config"], dataset)
+    run = _begin(folder, orders, dataset)
     stop.started(run)
     run.wait()
     if run.state == "cancelled":
@@ -103,22 +104,32 @@ def _carry_out(folder: JobFolder, orders: dict[str, Any], stop: _Stop) -> dict[s
     return {"state": "succeeded", "message": "", "run": run.id, **_told(run, dataset, began)}
 
 
-def _begin(folder: JobFolder, config: dict[str, Any], dataset: Dataset) -> Run:
+def _begin(folder: JobFolder, orders: dict[str, Any], dataset: Dataset) -> Run:
     """The job's one run: made, or gone on with from its newest checkpoint, or begun again where it has none."""
     from aimass.training.config import TrainConfig
     from aimass.training.run import Run
-    from aimass.training.train import FIXED, resume, train
+    from aimass.training.train import FIXED, begin_again, resume, train
 
-    known = folder.run()
+    known, config, start = folder.run(), orders["config"], _start(orders)
     if known is None:
-        return train(dataset, home=folder.path, **config)
+        return train(dataset, home=folder.path, **{**config, "start_from": start})
     run = Run.open(known)
     if run.state == "succeeded" and (known / "model").is_dir():
         return run  # it was killed between its end and its result
     if folder.newest_step() >= 0:
         return resume(known, data=dataset, home=folder.path, **{name: value for name, value in config.items() if name not in FIXED})
-    run.go_on(TrainConfig.parse(config), dataset, None, from_checkpoint=False)
+    begin_again(run, TrainConfig.parse(config), dataset, start)
     return run
+
+
+def _start(orders: dict[str, Any]) -> Named | None:
+    """The model to begin with. People know it by its name in the registry; where it lies is the service's business."""
+    known = orders.get("start")
+    if known is None:
+        return None
+    from aimass.training.transfer import Named
+
+    return Named(name=known["name"], folder=Path(known["folder"]))
 
 
 def _told(run: Run, dataset: Dataset, began: float) -> dict[str, Any]:

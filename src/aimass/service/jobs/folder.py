@@ -2,6 +2,7 @@
 
 jobs/ID/job.json        what the driver is to do, and under which epoch it was started      written by the runner
         data/           the file to train on, under its own ending
+        start/          the model to begin with, where there is one
         driver.lock     held by the driver while it lives; says who it is; touched each second
         driver.log      what it printed
         runs/RUN/       the run: events, checkpoints, the model                               written by the driver
@@ -125,7 +126,7 @@ class JobFolder:
     def thin(self) -> None:
         """Keep the logs and the events of a job that has succeeded; what it was trained on and what it made are in the store."""
         run = self.run()
-        for part in (self.path / "data", *((run / "checkpoints", run / "model") if run else ())):
+        for part in (self.path / "data", self.path / "start", *((run / "checkpoints", run / "model", run / "start") if run else ())):
             shutil.rmtree(part, ignore_errors=True)
 
     # -------------------------------------------------------------------------------------------------- the driver's side

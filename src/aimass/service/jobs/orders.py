@@ -1,4 +1,4 @@
-"""What a driver is told: the settings, and where the data lies in its folder."""
+"""What a driver is told: the settings, and where the data and the model to begin with lie in its folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from sqlalchemy import Row, select
 
 from aimass.core.errors import NotFound
 from aimass.service.jobs.folder import JobFolder
+from aimass.service.jobs.rooms import Rooms
+from aimass.service.jobs.starts import lay
 from aimass.store import tables
-from aimass.store.blobs import Blobs
-from aimass.store.database import Database
 
 
-def prepare(database: Database, blobs: Blobs, folder: JobFolder, job: Row[Any], epoch: int) -> dict[str, Any]:
-    """Lay the data into a job's folder, and return the orders of its next driver.
+def prepare(rooms: Rooms, folder: JobFolder, job: Row[Any], epoch: int) -> dict[str, Any]:
+    """Lay the data and the model to begin with into a job's folder, and return the orders of its next driver.
 
     Raises:
-        NotFound: the data set's bytes are gone.
+        NotFound: the bytes of one of them are gone.
+        StorageError: the model's are damaged, or the disk is full.
     """
-    with database.read() as connection:
+    with rooms.database.read() as connection:
         dataset = connection.execute(select(tables.datasets).where(tables.datasets.c.id == job.dataset_id)).one_or_none()
     if dataset is None:
         raise NotFound(f"the data set {job.dataset_id} is gone; create it again, and the job")
@@ -32,8 +33,14 @@ def prepare(database: Database, blobs: Blobs, folder: JobFolder, job: Row[Any], 
         path = folder.path / "data" / f"{_stem(dataset.name)}{dataset.suffix}"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            blobs.copy_to(dataset.sha256, path)
+            rooms.blobs.copy_to(dataset.sha256, path)
         source = str(path)
+    lineage = {"file": dataset.file_id, "sample": dataset.sample, "sha256": dataset.sha256, "dataset": dataset.id}
+    start_from = job.config.get("start_from")
+    start = None
+    if start_from is not None:
+        start = {"name": start_from, "folder": str(lay(rooms, folder.path, job.project_id, start_from))}
+        lineage["start_from"] = start_from
     return {
         "job": job.id,
         "epoch": epoch,
@@ -41,7 +48,8 @@ def prepare(database: Database, blobs: Blobs, folder: JobFolder, job: Row[Any], 
         "from_step": folder.newest_step(),
         "config": job.config,
         "data": {"name": dataset.name, "source": source, "options": dataset.settings},
-        "lineage": {"file": dataset.file_id, "sample": dataset.sample, "sha256": dataset.sha256, "dataset": dataset.id},
+        "start": start,
+        "lineage": lineage,
     }
 
 

@@ -13,9 +13,10 @@ from aimass.core.config import nest
 from aimass.core.errors import Conflict, DataError, NotFound, UsageError
 from aimass.core.ids import new_id
 from aimass.models.config import CUSTOM
-from aimass.service.jobs import journal
+from aimass.service.jobs import journal, starts
 from aimass.service.jobs.limits import Limits, share_of
 from aimass.service.jobs.queue import CANCELLED, ENDED, FAILED, QUEUED, SUCCEEDED, VALIDATING
+from aimass.service.jobs.rooms import Rooms
 from aimass.store import tables
 from aimass.store.database import Database
 from aimass.store.names import check_name, fitting_name
@@ -38,15 +39,16 @@ class Wanted:
     memory: str | int | None = None
 
 
-def create(database: Database, limits: Limits, project: str, wanted: Wanted) -> dict[str, Any]:
+def create(rooms: Rooms, limits: Limits, project: str, wanted: Wanted) -> dict[str, Any]:
     """See `Jobs.create`."""
     config, _ = settle(wanted.config)
     _check_config(config)
+    config = starts.pin(rooms, project, config)
     share = share_of(config.workers, wanted.cpus, wanted.memory, limits)
     if wanted.model is not None:
         check_name(wanted.model)
     job, data = new_id("job"), tables.datasets.c
-    with database.write() as connection:
+    with rooms.database.write() as connection:
         dataset = connection.execute(select(tables.datasets).where(data.id == wanted.dataset, data.project_id == project)).one_or_none()
         if dataset is None:
             raise NotFound(f"there is no data set {wanted.dataset!r} in this project; list them to see which there are")
@@ -64,7 +66,7 @@ def create(database: Database, limits: Limits, project: str, wanted: Wanted) -> 
         }
         connection.execute(tables.jobs.insert().values(**values))
         journal.note(connection, job, "created", "the job is created")
-    return get(database, project, job)
+    return get(rooms.database, project, job)
 
 
 def get(database: Database, project: str, job: str) -> dict[str, Any]:
@@ -183,11 +185,6 @@ def _check_config(config: TrainConfig) -> None:
     if config.model.name == CUSTOM:
         raise UsageError(
             "model='custom' needs a module of yours, which cannot reach the service; train it with aimass.train, then upload it"
-        )
-    if config.start_from is not None:
-        raise UsageError(
-            "start_from is for runs of your own: a job's would name a folder of the service's machine; train with aimass.train, then "
-            "upload the model"
         )
     if config.health.webhook is not None:
         raise UsageError(

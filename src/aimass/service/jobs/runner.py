@@ -15,8 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -34,11 +32,9 @@ from aimass.service.jobs.metering import Meter
 from aimass.service.jobs.orders import prepare
 from aimass.service.jobs.progress import advance
 from aimass.service.jobs.publishing import Outcome, publish
+from aimass.service.jobs.rooms import Rooms
 from aimass.service.jobs.watching import Watch
 from aimass.store import tables
-from aimass.store.blobs import Blobs
-from aimass.store.database import Database
-from aimass.store.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -59,16 +55,6 @@ def _final() -> Iterator[None]:
         hopeless = _Hopeless(str(error))
         hopeless.code = error.code
         raise hopeless from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rooms:
-    """What a runner works with."""
-
-    database: Database
-    blobs: Blobs
-    registry: Registry
-    home: Path
 
 
 class Runner:
@@ -139,7 +125,7 @@ class Runner:
         """Start a driver under an epoch of its own, once no older one is left."""
         self._clear_folder()
         with _final():
-            orders = prepare(self.rooms.database, self.rooms.blobs, self.folder, self.row, epoch)
+            orders = prepare(self.rooms, self.folder, self.row, epoch)
         now = time.time()
         driver = {"host": host_name(), "boot": boot_name(), "epoch": epoch}
         values = {"epoch": epoch, "epoch_started": now, "metered_until": now, "driver": driver, "started": self.row.started or now}

@@ -19,7 +19,8 @@ from aimass.service.jobs.identity import Identity
 from aimass.service.jobs.lease import LEASE_S
 from aimass.service.jobs.limits import Limits
 from aimass.service.jobs.queue import Queue
-from aimass.service.jobs.runner import Rooms, Runner
+from aimass.service.jobs.rooms import Rooms
+from aimass.service.jobs.runner import Runner
 from aimass.store.blobs import Blobs
 from aimass.store.database import Database
 from aimass.store.paging import Page
@@ -80,16 +81,17 @@ class Jobs:
             project: the project's id.
             dataset: the data set's id.
             model: the name under which the registry keeps the result; by default the data set's.
-            config: `TrainConfig` fields, and the short names that `aimass.train` knows.
+            config: `TrainConfig` fields, and the short names that `aimass.train` knows. `start_from` is a version of the project's
+                registry: `NAME`, `NAME@3` or `NAME@ALIAS`.
             cpus, memory: what it may take; by default a processor a worker, and 1 GB and 0.5 GB a worker.
 
         Raises:
-            NotFound: there is no such data set in this project.
+            NotFound: there is no such data set in this project, or no such version of a model.
             UsageError: a setting is off, or it could never fit.
             DataError: the data set cannot be trained on like this.
         """
         wanted = requests.Wanted(dataset=dataset, model=model, config=config or {}, cpus=cpus, memory=memory)
-        job = requests.create(self.database, self.limits, project, wanted)
+        job = requests.create(self._rooms, self.limits, project, wanted)
         self._wake.set()
         return job
 

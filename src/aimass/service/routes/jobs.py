@@ -82,7 +82,9 @@ class NewJob(Asked):
 
     dataset: _Id
     model: str | None = Field(None, pattern=NAME, description="what the registry calls the result; by default the data set's name")
-    config: dict[str, Any] | None = Field(None, description="the settings of `aimass.train`, such as epochs, workers, optimizer")
+    config: dict[str, Any] | None = Field(
+        None, description="the settings of `aimass.train`, such as epochs, workers, optimizer; start_from is a version, such as churn@3"
+    )
     cpus: float | None = Field(None, gt=0, le=100_000, description="processors that it may take; by default one a worker")
     memory: Annotated[int, Field(gt=0, le=2**50)] | Annotated[str, Field(max_length=32)] | None = Field(
         None, description="bytes, or such as '2GB'; by default 1 GB and 0.5 GB a worker"

@@ -8,37 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aimass.cli.interrupts import StopInOrder
-from aimass.cli.options import AsJson, Missing, Schema, Source, Target
+from aimass.cli.options import AsJson, Source
 from aimass.cli.output import print_json, print_table
 from aimass.cli.settings import META
 from aimass.cli.train import Progress
 from aimass.cli.training_options import (
+    OF_DATA,
+    OF_DEVICES,
+    OF_END,
+    OF_MODEL,
+    OF_START,
+    OF_STEPS,
+    OF_TRANSFER,
     SETTINGS,
-    TRAINING,
-    Adapter,
-    BatchSize,
-    Budget,
-    Clip,
-    Epochs,
-    Freeze,
-    Grow,
-    ImageSize,
-    LearningRate,
-    MaxSteps,
-    Optimizer,
-    Patience,
-    Precision,
-    Schedule,
-    Seed,
-    Split,
-    SplitSeed,
-    StartFrom,
-    Stratify,
-    Task,
-    Tolerance,
-    Weight,
     data_options,
+    given_of,
     option,
+    taking,
 )
 from aimass.core.errors import Cancelled
 
@@ -48,6 +34,7 @@ if TYPE_CHECKING:
 COMPARED, RESULT = "What is compared", "Result"
 
 
+@taking(OF_DATA | OF_MODEL | OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END, before="out")
 def compare(
     context: typer.Context,
     data: Source,
@@ -71,35 +58,6 @@ def compare(
         str | None, option(COMPARED, "What exchanges go over, as bandwidth and latency, such as 20mbit,50ms.", metavar="RATE,TIME")
     ] = None,
     repeats: Annotated[int, option(COMPARED, "How often each runs, in turns; each figure is the median then.")] = 1,
-    target: Target = None,
-    schema: Schema = None,
-    missing: Missing = None,
-    task: Task = None,
-    split: Split = None,
-    stratify: Stratify = None,
-    split_seed: SplitSeed = None,
-    weight: Weight = None,
-    image_size: ImageSize = None,
-    model: Annotated[str | None, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
-    batch_size: BatchSize = None,
-    optimizer: Optimizer = None,
-    lr: LearningRate = None,
-    schedule: Schedule = None,
-    clip: Clip = None,
-    seed: Seed = None,
-    device: Annotated[
-        str | None, option(TRAINING, "Where the model computes: cpu, cuda, cuda:1, or auto for a GPU where there is one.")
-    ] = None,
-    precision: Precision = None,
-    start_from: StartFrom = None,
-    grow: Grow = None,
-    freeze: Freeze = None,
-    adapter: Adapter = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    patience: Patience = None,
-    tolerance: Tolerance = None,
-    budget: Budget = None,
     out: Annotated[Path | None, option(RESULT, "Draw the loss over time and over bytes: .png, .svg or .pdf.", metavar="FILE")] = None,
     progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
     json: AsJson = False,
@@ -110,7 +68,7 @@ def compare(
     from aimass.training.comparing.compare import Contest, read
     from aimass.training.comparing.picture import check_format
 
-    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    given = given_of(context)
     settings = {name: given[name] for name in SETTINGS if name in given and name != "workers"} | context.meta[META]
     if out is not None:
         check_format(out)
@@ -118,7 +76,7 @@ def compare(
         strategies, workers, target_loss=target_loss, slow=slow, kill=kill, link=link, repeats=repeats, settings=_with_model(settings)
     )
     with StopInOrder() as stop:
-        dataset = load(data, target, **data_options(given))
+        dataset = load(data, given.get("target"), **data_options(given))
         contest = Contest(wanted, dataset)
         if not json:
             typer.echo(repr(dataset), err=True)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aimass.cli.options import AsJson, Limit, Missing, Schema, Target
+from aimass.cli.options import AsJson, Limit
 from aimass.cli.output import first_of, moment, print_json, print_list, print_more, print_table
-from aimass.cli.training_options import Split, SplitSeed, Stratify, Task, Weight, data_options
+from aimass.cli.training_options import COLUMNS, data_options, given_of, taking
 from aimass.core.errors import NotFound
 
 if TYPE_CHECKING:
@@ -22,24 +22,17 @@ SOURCE = "A file here, a file's id, or a sample: digits, iris, wine, breast_canc
 
 
 @app.command(epilog="Example: aimass datasets create customers.csv --target churn")
+@taking(COLUMNS, before="json")
 def create(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE)],
-    target: Target = None,
     name: Name = None,
-    schema: Schema = None,
-    missing: Missing = None,
-    task: Task = None,
-    split: Split = None,
-    stratify: Stratify = None,
-    split_seed: SplitSeed = None,
-    weight: Weight = None,
     json: AsJson = False,
 ) -> None:
     """Make a data set. A file that is here is sent first."""
     from aimass.client import Client
 
-    given = {option: value for option, value in context.params.items() if value not in (None, [], ())}
+    given = given_of(context)
     with Client() as client:
         dataset = make_dataset(client, source, given, quiet=json)
     if json:

@@ -7,35 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aimass.cli.options import AsJson, Limit, Missing, Schema, Target
+from aimass.cli.options import AsJson, Limit
 from aimass.cli.output import first_of, moment, print_json, print_list, print_more, print_table, size
 from aimass.cli.settings import META, SettingsCommand, with_names
 from aimass.cli.training_options import (
+    COLUMNS,
     DATA_OPTIONS,
+    OF_END,
+    OF_STEPS,
+    OF_TRANSFER,
+    OF_WORKERS,
     SETTINGS,
     TRAINING,
-    Adapter,
-    BatchSize,
-    Budget,
-    Clip,
-    Epochs,
-    Freeze,
-    Grow,
-    LearningRate,
-    MaxSteps,
-    Optimizer,
-    Patience,
-    Precision,
-    Schedule,
-    Seed,
-    Split,
-    SplitSeed,
-    Strategy,
-    Stratify,
-    Task,
-    Tolerance,
-    Weight,
+    given_of,
     option,
+    taking,
 )
 from aimass.core.errors import UsageError
 
@@ -50,50 +36,26 @@ DATA_HELP = "A data set's id; or what one is made of: a file here, a file's id, 
 
 
 @app.command(cls=SettingsCommand, epilog="Example: aimass jobs create customers.csv --target churn --workers 2 --epochs 10 --follow")
+@taking(COLUMNS, before="model")
+@taking(OF_WORKERS | OF_STEPS, before="start_from")
+@taking(OF_TRANSFER | OF_END, before="json")
 def create(
     context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
-    target: Target = None,
-    schema: Schema = None,
-    missing: Missing = None,
-    task: Task = None,
-    split: Split = None,
-    stratify: Stratify = None,
-    split_seed: SplitSeed = None,
-    weight: Weight = None,
     model: Annotated[str | None, option(JOB, "What the registry calls the result; by default as the data set.", metavar="NAME")] = None,
     cpus: Annotated[float | None, option(JOB, "Cores that it takes; by default one a worker.")] = None,
     memory: Annotated[str | None, option(JOB, "What it may use, such as 2GB.", metavar="SIZE")] = None,
     follow: Follow = False,
     family: Annotated[str | None, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
-    strategy: Strategy = None,
-    workers: Annotated[
-        str | None, option(TRAINING, "Worker processes, or a range such as 1:4; 0 trains in the job's own.", metavar="N")
-    ] = None,
-    batch_size: BatchSize = None,
-    optimizer: Optimizer = None,
-    lr: LearningRate = None,
-    schedule: Schedule = None,
-    clip: Clip = None,
-    seed: Seed = None,
-    precision: Precision = None,
     start_from: Annotated[
         str | None, option(TRAINING, "Begin with a model of the registry: churn, churn@3 or churn@production.", metavar="MODEL")
     ] = None,
-    grow: Grow = None,
-    freeze: Freeze = None,
-    adapter: Adapter = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    patience: Patience = None,
-    tolerance: Tolerance = None,
-    budget: Budget = None,
     json: AsJson = False,
 ) -> None:
     """Start training: from a data set, or from a file here in one go. Every setting in the table below is an option too."""
     from aimass.client import Client
 
-    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    given = given_of(context)
     config = _config({**{name: given[name] for name in SETTINGS if name in given and name != "model"}, **context.meta[META]}, family)
     with Client() as client:
         dataset = _dataset(client, data, given, quiet=json)
@@ -238,16 +200,12 @@ def cancel(job: Id, json: AsJson = False) -> None:
 
 
 @app.command(cls=SettingsCommand, epilog="Example: aimass jobs resume job-01k9... --epochs 20 --follow")
+@taking(OF_END, before="json")
 def resume(
     context: typer.Context,
     job: Id,
     follow: Follow = False,
     workers: Annotated[str | None, option(TRAINING, "Worker processes, or a range such as 1:4.", metavar="N")] = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    patience: Patience = None,
-    tolerance: Tolerance = None,
-    budget: Budget = None,
     json: AsJson = False,
 ) -> None:
     """Let a job that failed or was cancelled go on from its last checkpoint, with other settings if you like."""

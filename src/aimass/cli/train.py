@@ -5,44 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aimass.cli.exchange import print_groups, print_servers, print_shares, staleness_line, traffic_line
 from aimass.cli.interrupts import StopInOrder
-from aimass.cli.options import AsJson, Missing, Schema, Target
+from aimass.cli.options import AsJson
 from aimass.cli.output import figures, print_json
 from aimass.cli.settings import META, with_names
 from aimass.cli.training_options import (
     DATA_OPTIONS,
+    OF_DATA,
+    OF_DEVICES,
+    OF_END,
+    OF_MODEL,
+    OF_START,
+    OF_STEPS,
+    OF_TRANSFER,
+    OF_WORKERS,
     SETTINGS,
-    TRAINING,
-    Adapter,
-    BatchSize,
-    Budget,
-    Clip,
-    Epochs,
-    Freeze,
-    Grow,
-    ImageSize,
-    LearningRate,
-    MaxSteps,
-    Optimizer,
-    Patience,
-    Precision,
-    Schedule,
-    Seed,
-    Split,
-    SplitSeed,
-    StartFrom,
-    Strategy,
-    Stratify,
-    Task,
-    Tolerance,
-    Weight,
     data_options,
+    given_of,
     option,
+    taking,
 )
 from aimass.core.errors import Cancelled, UsageError
 
@@ -61,54 +47,20 @@ class Progress(Enum):
     none = "none"
 
 
-Text: TypeAlias = str | None
-Int: TypeAlias = int | None
-
-
+@taking(OF_DATA | OF_MODEL | OF_WORKERS | OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END, before="resume")
 def train(
     context: typer.Context,
     data: Annotated[
-        Text, typer.Argument(metavar="DATA", help="A CSV file, a folder of images, or a sample: digits, iris, wine, ...")
+        str | None, typer.Argument(metavar="DATA", help="A CSV file, a folder of images, or a sample: digits, iris, wine, ...")
     ] = None,
-    target: Target = None,
-    schema: Schema = None,
-    missing: Missing = None,
-    task: Task = None,
-    split: Split = None,
-    stratify: Stratify = None,
-    split_seed: SplitSeed = None,
-    weight: Weight = None,
-    image_size: ImageSize = None,
-    model: Annotated[Text, option(TRAINING, "The model's family, such as mlp or linear.")] = None,
-    strategy: Strategy = None,
-    workers: Annotated[
-        str | None, option(TRAINING, "Worker processes, or a range such as 1:4; 0 trains in this process.", metavar="N")
-    ] = None,
-    batch_size: BatchSize = None,
-    optimizer: Optimizer = None,
-    lr: LearningRate = None,
-    schedule: Schedule = None,
-    clip: Clip = None,
-    seed: Seed = None,
-    device: Annotated[Text, option(TRAINING, "Where the model computes: cpu, cuda, cuda:1, or auto for a GPU where there is one.")] = None,
-    precision: Precision = None,
-    start_from: StartFrom = None,
-    grow: Grow = None,
-    freeze: Freeze = None,
-    adapter: Adapter = None,
-    epochs: Epochs = None,
-    max_steps: MaxSteps = None,
-    patience: Patience = None,
-    tolerance: Tolerance = None,
-    budget: Budget = None,
-    resume: Annotated[Text, option(RESULT, "Go on with this run from its newest checkpoint; no DATA then.", metavar="RUN")] = None,
+    resume: Annotated[str | None, option(RESULT, "Go on with this run from its newest checkpoint; no DATA then.", metavar="RUN")] = None,
     out: Annotated[Path | None, option(RESULT, "Save the model as this folder.", metavar="FOLDER")] = None,
     plot: Annotated[Path | None, option(RESULT, "Draw the learning curve: .png, .svg or .pdf.", metavar="FILE")] = None,
     progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
     json: AsJson = False,
 ) -> None:
     """Train a model on data; or with --resume go on with a run. Every setting in the table below is an option too."""
-    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    given = given_of(context)
     settings = {name: given[name] for name in SETTINGS if name in given} | context.meta[META]
     _check_places(out, plot)
     with StopInOrder() as stop:

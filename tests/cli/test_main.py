@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,14 @@ def test_for_programs_an_error_is_an_object(aimass):
 
     error = json.loads(aimass("train", "iris", "--epochs", "many", "--json").out)["error"]
     assert (error["type"], error["code"], error["param"]) == ("UsageError", "invalid_request", "epochs")
+
+
+def test_a_name_that_is_no_utf8_is_no_fault(aimass):
+    name = os.fsdecode(b"\xff.csv")
+    Path(name).write_text("age\n41\n29\n")
+    outcome = aimass("data", "describe", name, "--json")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert json.loads(outcome.out)["name"] == name
 
 
 def test_a_fault_of_ours_is_one_line_and_its_trace_is_kept(aimass, home, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from aimass.core.errors import AimassError
@@ -31,6 +32,8 @@ def _run(arguments: Sequence[str]) -> int:
     from aimass.cli.app import UsageProblem, command, in_words
 
     as_json = "--json" in arguments
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file that is no UTF-8 is neither a fault nor raw bytes in JSON
     try:
         status = command().main(args=list(arguments), prog_name="aimass", standalone_mode=False)
         sys.stdout.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,7 @@ def go_on(
     temperature: float = 1.0,
     top_k: int | None = None,
     generator: torch.Generator | None = None,
+    tell: Callable[[bytes], None] | None = None,
 ) -> bytes:
     """The bytes that a network puts after others, until it ends the document.
 
@@ -104,6 +105,7 @@ def go_on(
         temperature: 0 takes the likeliest.
         top_k: of how many of the likeliest; None for all.
         generator: the random numbers.
+        tell: takes each byte as soon as it is drawn.
     """
     device = next(module.parameters()).device
     numbers = torch.empty(1, 0, device=device)
@@ -117,6 +119,8 @@ def go_on(
             if symbol == END[0]:
                 break
             text.append(symbol)
+            if tell is not None:
+                tell(bytes(text[-1:]))
     return bytes(text[first:])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -77,19 +77,40 @@ class Model:
         Raises:
             UsageError: the model is none of language, or an argument is out of range.
         """
+        start = checked_prompt(prompt).encode("utf-8", "surrogateescape")
+        return self.generate_bytes(start, max_bytes, temperature=temperature, top_k=top_k, seed=seed).decode("utf-8", "replace")
+
+    def generate_bytes(
+        self,
+        prompt: bytes = b"",
+        max_bytes: int = 200,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        seed: int = 0,
+        tell: Callable[[bytes], None] | None = None,
+    ) -> bytes:
+        """What `generate` makes a text of, as it was drawn.
+
+        Args:
+            tell: takes each byte as soon as it is there.
+
+        Raises:
+            UsageError: the model is none of language, or an argument is out of range.
+        """
         if not self.encoder.context:
             raise UsageError(f"{self!r} is no language model, so it cannot go on with a text; train model='transformer' on text")
         check_generation(max_bytes, temperature, top_k)
-        added = go_on(
+        return go_on(
             self.module,
-            checked_prompt(prompt).encode("utf-8", "surrogateescape"),
+            prompt,
             context=self.encoder.context,
             max_bytes=max_bytes,
             temperature=temperature,
             top_k=top_k,
             generator=torch.Generator().manual_seed(seed),
+            tell=tell,
         )
-        return added.decode("utf-8", "replace")
 
     def run(self, numbers: Tensor, categories: Tensor | None = None) -> Tensor:
         """The network's outputs for encoded rows, where its own tensors are and in float32 on the CPU when done. (rows, num_outputs)

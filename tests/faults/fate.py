@@ -20,12 +20,13 @@ class Fate:
         moments: their names, of which the last is "anywhere".
         longest_life: after how many moments it dies anyway.
         weights: how likely each moment is chosen.
+        most_times: at the latest it dies when its moment comes for so many times.
     """
 
-    def __init__(self, server, moments, longest_life, weights=None):
+    def __init__(self, server, moments, longest_life, weights=None, most_times=2):
         self._words, self._at, self._moments = server.words, server.layout.slot(0), moments
         self._chance = random.Random(time.monotonic_ns())
-        self._moment, self._nth = self._chance.choices(moments, weights)[0], self._chance.randint(1, 2)
+        self._moment, self._nth = self._chance.choices(moments, weights)[0], self._chance.randint(1, most_times)
         self._left = longest_life
 
     def reached(self, moment):

@@ -14,13 +14,14 @@ from aimass.training.workers import entry
 MOMENTS = ("meet", "address", "send", "sent", "sum", "summed", "in update", "updated", "anywhere")
 _WEIGHTS = (1, 1, 5, 5, 5, 5, 5, 5, 5)
 _LONGEST_LIFE = 40  # in moments, of which a round has about 6
+_MOST_TIMES = 4  # or so many in a row die in their first round that the run gives up, as it should
 _TRANSFERS = 12  # one in so many is a moment; a round has about 9 of them
 
 
 class SlicingServer(SliceServer):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
-        self.fate = Fate(self, MOMENTS, _LONGEST_LIFE, _WEIGHTS)
+        self.fate = Fate(self, MOMENTS, _LONGEST_LIFE, _WEIGHTS, _MOST_TIMES)
         apply = self.update.apply
 
         def apply_in_halves(p, gradient, states, *rest):

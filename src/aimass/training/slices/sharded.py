@@ -1,18 +1,21 @@
 """One worker's rounds under FSDP2: some rows of every tensor are its own, and the others come when a layer needs them.
 
 fully_shard gathers a unit's tensors before its forward and its backward pass, and adds up and divides its gradients after that. The shards
-that it works on are copies: what counts lies in the shared block, is copied into them before each round, and changed after it.
+that it gathers from are this worker's rows in the shared block themselves, unless a tensor has fewer than the others': FSDP2 pads those,
+in a copy that is brought up to date before each round. A gradient goes to the block as soon as it is there, and is kept nowhere else.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from aimass.training.replicas.exchange import weight_of
 from aimass.training.slices.cut import rows_of
@@ -38,28 +41,29 @@ class ShardExchange(SliceExchange):
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
         self._module: nn.Module | None = None
-        self._shards: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # the parameter, and its part of p and of g here
+        self._shards: list[tuple[nn.Parameter, Tensor]] = []  # the parameter, and its part of p here
         self._sent = _GATHERS_AND_SCATTERS * (self._size - 1) * worker.vector_bytes // self._size
 
     def _build(self) -> None:
         learner = self._learner
         module, mesh = deepcopy(learner.module), DeviceMesh("cpu", list(range(self._size)))
         frozen = {parameter for parameter in module.parameters() if not parameter.requires_grad}
-        kept = {name: values.clone() for name, values in _values(module)}
         for unit in units_of(module) if not learner.manifest.aliases else ():  # tied tensors have to be in one unit
             if unit is not module:
                 fully_shard(unit, mesh=mesh, ignored_params=frozen)
         fully_shard(module, mesh=mesh, ignored_params=frozen)
-        module.to_empty(device="cpu")
-        with torch.no_grad():
-            for name, values in _values(module):
-                if name in kept:
-                    values.copy_(kept[name])
         named = dict(module.named_parameters())
         for entry in learner.manifest.entries:
             start, stop = rows_of(entry, self._slot, self._size)
-            if stop > start:
-                self._shards.append((named[entry.name], learner.parameters[start:stop], learner.gradient_vector[start:stop]))
+            size = entry.size // max(entry.shape[0], 1)  # of a row
+            values = learner.parameters[start:stop].view((stop - start) // max(size, 1), *entry.shape[1:])
+            parameter = _divided_as(named[entry.name], values)
+            hand_over = partial(_hand_over, learner.gradient_vector[start:stop])
+            parameter.register_post_accumulate_grad_hook(hand_over)  # type: ignore[no-untyped-call]
+            for name in learner.manifest.names_of(entry):
+                path, _, last = name.rpartition(".")
+                setattr(module.get_submodule(path), last, parameter)
+            self._shards.append((parameter, values))
         learner.move_buffers(module)
         self._module = module
 
@@ -72,9 +76,9 @@ class ShardExchange(SliceExchange):
         module, learner = self._module, self._learner
         assert module is not None, "it was built for this group"
         with torch.no_grad():
-            for parameter, values, _ in self._shards:
-                _local(parameter).copy_(values.view(_local(parameter).shape))
-                parameter.grad = None
+            for parameter, values in self._shards:
+                if _local(parameter).data_ptr() != values.data_ptr():
+                    _local(parameter).copy_(values)
         batch = self._batch(part.batches[0] if part.batches else part.done - 1)  # without a part it gathers with the others all the same
         weight = weight_of(batch) if part.batches else 0.0
         with learner.computing:
@@ -82,9 +86,6 @@ class ShardExchange(SliceExchange):
         loss = learner.task.loss(outputs, batch["targets"], batch["weights"])
         # FSDP2 takes the mean over the workers.
         (loss * (weight / self._weight_of_round(part, batch) * self._size)).backward()  # type: ignore[no-untyped-call]
-        for parameter, _, gradient in self._shards:
-            if parameter.grad is not None:
-                gradient.copy_(_local(parameter.grad).reshape(-1))
         self._worker.moved(sent=self._sent, received=self._sent, messages=_GATHERS_AND_SCATTERS * (self._size - 1))
         return Round(loss=loss.item() * weight if weight else 0.0, weight=weight, num_rows=part.num_rows)
 
@@ -109,10 +110,17 @@ def units_of(module: nn.Module) -> Iterator[nn.Module]:
             yield from units_of(child)
 
 
-def _values(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What of a module has values from the start: its buffers, and its frozen parameters."""
-    yield from module.named_buffers()
-    yield from ((name, parameter.data) for name, parameter in module.named_parameters() if not parameter.requires_grad)
+def _divided_as(divided: Any, values: Tensor) -> nn.Parameter:
+    """A parameter that is divided as another one, with these rows of it here. FSDP2 takes it over at the first forward pass."""
+    shape, stride = divided.shape, divided.stride()
+    whole = DTensor.from_local(values, divided.device_mesh, divided.placements, run_check=False, shape=shape, stride=stride)
+    return nn.Parameter(whole)
+
+
+def _hand_over(gradient: Tensor, parameter: Any) -> None:
+    """Add a part of a gradient to where it lies in the block, and let go of it."""
+    gradient.add_(_local(parameter.grad).reshape(-1))
+    parameter.grad = None
 
 
 def _local(values: Any) -> Tensor:

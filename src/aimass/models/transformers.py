@@ -119,5 +119,5 @@ class TransformerNetwork(nn.Module):
         return logits
 
     def pieces(self) -> list[nn.Module]:
-        """The embedding, the blocks and the head. The weights of a byte are in the first and the last, unless `tied` is False."""
+        """The embedding, the blocks and the head. The weights of a byte are in the first and in the last: one tensor where `tied`."""
         return [self.embedding, *self.blocks, self.head]

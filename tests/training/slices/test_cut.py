@@ -51,11 +51,18 @@ def test_embeddings_are_a_layer_of_their_own():
     check_layers(module, 2, "module")
 
 
-def test_tied_and_forgotten_parameters_are_refused():
+def test_a_tied_tensor_belongs_to_the_first_slice_that_has_it():
     tied = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     tied[2].weight = tied[0].weight
-    with pytest.raises(UsageError, match=r"two slices share .*untie them, or use strategy='sharded'"):
+    first, second = cut(tied, 2)
+    assert (first.num_parameters, first.borrows) == (20, ())
+    assert (second.num_parameters, second.borrows) == (4, ((0, 16, 0),))
+    tied[2].bias = tied[0].bias
+    with pytest.raises(UsageError, match=r"slice 1 would have no parameters of its own.*untie them, or use strategy='sharded'"):
         cut(tied, 2)
+
+
+def test_forgotten_parameters_are_refused():
     forgetful = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     forgetful.pieces = lambda: [forgetful[0], forgetful[1]]
     forgetful.register_parameter("scale", nn.Parameter(torch.ones(1)))

@@ -50,6 +50,19 @@ def test_where_rows_are_weighed_it_equals_one_process(schedule):
     assert [epoch["train_loss"] for epoch in run.history()] == pytest.approx([epoch["train_loss"] for epoch in alone.history()], abs=1e-6)
 
 
+@pytest.mark.parametrize(("workers", "optimizer"), [(2, "adam"), (3, "momentum")])
+def test_bytes_that_are_read_and_told_by_the_same_weights_are_one_tensor_for_both_ends(workers, optimizer, tmp_path):
+    (tmp_path / "song.txt").write_text("row, row, row your boat, gently down the stream. " * 12)
+    model = {"name": "transformer", "layers": 2, "heads": 2, "width": 8, "context": 16}
+    chosen = settings(optimizer, workers, epochs=2, batch_size=10, clip=0.5, model=model)
+    run = aimass.train(aimass.data.load(tmp_path / "song.txt"), **{**chosen, "strategy": "pipeline"}).wait()
+    alone = aimass.train(aimass.data.load(tmp_path / "song.txt"), **{**chosen, **PLAIN}).wait()
+    assert_same(run.model, dict(alone.model.module.named_parameters()))
+    assert run.model.module.head.next.weight is run.model.module.embedding.byte.weight
+    (told,) = [event.data["slices"] for event in run.events() if event.type == "model_sliced"]
+    assert sum(one["parameters"] for one in told) == sum(values.numel() for values in run.model.module.parameters())
+
+
 def test_it_says_who_has_what_and_how_much_memory_that_took(run):
     (told,) = [event.data for event in run.events() if event.type == "model_sliced"]
     sizes = [one["parameters"] for one in told["slices"]]

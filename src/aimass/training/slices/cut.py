@@ -31,6 +31,7 @@ class Slice:
 
     Args:
         spans: its stretches of p, as (start, stop).
+        borrows: stretches of earlier slices that its pieces use too, as (start, stop, whose): tied tensors.
         first, stop: its pieces of the model; none where each tensor is divided by rows.
         pieces: what these are called.
         flops: of a forward pass of one row through it; 0 where nobody counted.
@@ -38,6 +39,7 @@ class Slice:
     """
 
     spans: tuple[tuple[int, int], ...]
+    borrows: tuple[tuple[int, int, int], ...] = ()
     first: int = 0
     stop: int = 0
     pieces: tuple[str, ...] = ()
@@ -86,7 +88,7 @@ def check_layers(module: nn.Module, num_slices: int, split: str) -> None:
         split: where it may be cut: between layers (`layer`, `cost`) or between its own children (`module`).
 
     Raises:
-        UsageError: it has fewer layers than that, or shares a parameter between two.
+        UsageError: it has fewer layers than that.
 
     >>> check_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), 2, "layer")
     """
@@ -125,12 +127,14 @@ def cut_into_layers(
         unit.flops = sum(flops[unit.first : unit.stop])
     costs = [1 if split == "layer" else unit.cost(batch_size) for unit in units]
     names = {id(part): name for name, part in module.named_modules()}
-    slices = []
+    slices: list[Slice] = []
     for first, stop in pairwise(cut_evenly(costs, num_slices)):
         own = pieces[units[first].first : units[stop - 1].stop]
+        spans, borrows = _spans_of(module, manifest, own, slices)
         slices.append(
             Slice(
-                spans=_spans_of(module, manifest, own),
+                spans=spans,
+                borrows=borrows,
                 first=units[first].first,
                 stop=units[stop - 1].stop,
                 pieces=tuple(_describe(piece, names) for piece in own),
@@ -230,26 +234,38 @@ def _probe(module: nn.Module, pieces: Sequence[nn.Module], inputs: Sequence[Tens
     return flops, shapes
 
 
-def _spans_of(module: nn.Module, manifest: Manifest, pieces: Sequence[nn.Module]) -> tuple[tuple[int, int], ...]:
+def _spans_of(
+    module: nn.Module, manifest: Manifest, pieces: Sequence[nn.Module], before: Sequence[Slice]
+) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int, int], ...]]:
+    """A slice's stretches of p, and those that it borrows: a tensor belongs to the first slice that has it."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    own = {names.get(id(parameter)) for piece in pieces for parameter in piece.parameters()}
+    used = {names.get(id(parameter)) for piece in pieces for parameter in piece.parameters()}
     spans: list[tuple[int, int]] = []
+    borrows: list[tuple[int, int, int]] = []
     groups = {group.start for group in manifest.groups}
     for entry in manifest.entries:
-        if entry.name in own and entry.size:
-            if spans and spans[-1][1] == entry.offset and entry.offset not in groups:
-                spans[-1] = (spans[-1][0], entry.offset + entry.size)
-            else:
-                spans.append((entry.offset, entry.offset + entry.size))
-    return tuple(spans)
+        if entry.name not in used or not entry.size:
+            continue
+        start, stop = entry.offset, entry.offset + entry.size
+        owners = [slot for slot, one in enumerate(before) if any(low <= start and stop <= high for low, high in one.spans)]
+        if owners:
+            borrows.append((start, stop, owners[0]))
+        elif spans and spans[-1][1] == start and start not in groups:
+            spans[-1] = (spans[-1][0], stop)
+        else:
+            spans.append((start, stop))
+    return tuple(spans), tuple(borrows)
 
 
 def _check_whole(manifest: Manifest, slices: Sequence[Slice]) -> None:
-    """Raises UsageError where the slices are not all of p, each of it once."""
-    covered = sorted(span for one in slices for span in one.spans)
-    if any(stop > start for (_, stop), (start, _) in pairwise(covered)):
-        tied = ", ".join(sorted({*manifest.aliases, *manifest.aliases.values()})) or "some parameters"
-        raise UsageError(f"two slices share {tied}, and each parameter has one place in a pipeline; untie them, or use strategy='sharded'")
+    """Raises UsageError where the slices are not all of p, or one of them has nothing of its own."""
+    for slot, one in enumerate(slices):
+        if not one.spans:
+            tied = ", ".join(sorted({*manifest.aliases, *manifest.aliases.values()}))
+            raise UsageError(
+                f"slice {slot} would have no parameters of its own: all of its pieces' belong to earlier slices ({tied}); "
+                "use fewer workers, untie them, or use strategy='sharded'"
+            )
     if sum(one.num_parameters for one in slices) != manifest.num_parameters:
         raise UsageError("the model's pieces() leave out some of its parameters; let each trainable one be in a piece")
 

@@ -65,19 +65,29 @@ class SlicedLearner(Learner):
         """What this worker has."""
         return self.slices[self.slot]
 
-    def take_own(self) -> None:
-        """Give the module those of its parameters that are this worker's, as views of p, with gradients that are views of g."""
-        starts = [start for start, _ in self.own.spans]
-        stops = [stop for _, stop in self.own.spans]
+    def take_own(self) -> list[nn.Parameter]:
+        """Give the module those of its parameters that are this worker's, as views of p, with gradients that are views of g.
+
+        Returns:
+            those that it borrows, in order: views of p too, with gradients of their own.
+        """
+        borrowed = {(start, stop): index for index, (start, stop, _) in enumerate(self.own.borrows)}
+        found: dict[int, nn.Parameter] = {}
         for entry in self.manifest.entries:
-            if not any(start <= entry.offset and entry.offset + entry.size <= stop for start, stop in zip(starts, stops, strict=True)):
+            start, stop = entry.offset, entry.offset + entry.size
+            is_own = any(low <= start and stop <= high for low, high in self.own.spans)
+            if not is_own and (start, stop) not in borrowed:
                 continue
-            stretch = slice(entry.offset, entry.offset + entry.size)
-            parameter = nn.Parameter(self.parameters[stretch].view(entry.shape))
-            parameter.grad = self.gradient_vector[stretch].view(entry.shape)
+            parameter = nn.Parameter(self.parameters[start:stop].view(entry.shape))
+            if is_own:
+                parameter.grad = self.gradient_vector[start:stop].view(entry.shape)
+            else:
+                parameter.grad = torch.zeros(entry.shape)
+                found[borrowed[start, stop]] = parameter
             for name in self.manifest.names_of(entry):
                 path, _, last = name.rpartition(".")
                 setattr(self.module.get_submodule(path), last, parameter)
+        return [found[index] for index in range(len(found))]
 
     def move_buffers(self, module: nn.Module) -> None:
         """Let a copy of the module, which computes in its place, have its buffers."""

@@ -2,6 +2,9 @@
 
 A batch is cut into micro-batches of the same number of rows, since a stage takes in tensors of one shape. The last one is filled up with
 copies of a row, which count for nothing. What goes from stage to stage is float32, also where the layers compute in bf16.
+
+A tensor that two stages use belongs to the first of them. The other reads it in p, and hands its gradient over when the batch is through.
+It never meets the tensor half changed: it reads only once a batch has come to it, by way of the owner, which changes it between batches.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from aimass.training.replicas.exchange import weight_of
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from aimass.training.slices.learner import SlicedLearner
     from aimass.training.workers.worker import Worker
 
+_TIED = 1  # the tag of gradients that are handed over
 _SCHEDULES: dict[str, Any] = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
 
@@ -37,7 +42,9 @@ class PipelineExchange(SliceExchange):
 
     def __init__(self, worker: Worker, micro_batches: int, schedule: str) -> None:
         super().__init__(worker)
-        self._learner.take_own()
+        slices = self._learner.slices
+        self._borrowed = self._learner.take_own()
+        self._lent = [(slot, start, stop) for slot, one in enumerate(slices) for start, stop, owner in one.borrows if owner == self._slot]
         self._stage = _Stage(self._learner)
         self._micro_batches, self._schedule = micro_batches, _SCHEDULES[schedule]
         self._is_first, self._is_last = self._slot == 0, self._slot == self._size - 1
@@ -62,16 +69,28 @@ class PipelineExchange(SliceExchange):
         count = -(-num_rows // size)
         self._batch_in_hand, self._weight = batch, weight_of(batch)
         pipeline = self._pipeline(size, count, batch)
+        for parameter in self._borrowed:
+            _gradient_of(parameter).zero_()
         losses: list[Tensor] = []
         if self._is_last:
             rows = torch.arange(size * count)
             pipeline.step(*self._inputs(batch, size * count), target=rows, losses=losses)
         else:
             pipeline.step(*self._inputs(batch, size * count))
+        self._bring_tied_together()
         self._count_traffic(size * count)
         if not self._is_last:
             return Round(num_rows=num_rows)
         return Round(loss=sum(loss.item() for loss in losses) * self._weight, weight=self._weight, num_rows=num_rows)
+
+    def _bring_tied_together(self) -> None:
+        """Hand the gradients of what this stage borrows to the owners, and add those that come for what it lends."""
+        for parameter, (_, _, owner) in zip(self._borrowed, self._learner.own.borrows, strict=True):
+            dist.send(_gradient_of(parameter), owner, tag=_TIED)
+        for slot, start, stop in self._lent:
+            theirs = torch.empty(stop - start)
+            dist.recv(theirs, slot, tag=_TIED)
+            self._learner.gradient_vector[start:stop].add_(theirs)
 
     def _inputs(self, batch: Batch, num_rows: int) -> Sequence[Tensor]:
         """What the first stage takes: the rows, and the last of them again to fill up the last micro-batch."""
@@ -110,7 +129,9 @@ class PipelineExchange(SliceExchange):
         widths = [torch.Size(one.outputs).numel() for one in (slices[slot - 1 : slot] if slot else [])]
         widths += [] if self._is_last else [torch.Size(slices[slot].outputs).numel()]
         num_bytes = 4 * num_rows * sum(widths)
-        self._worker.moved(sent=num_bytes, received=num_bytes, messages=2 * (self._size - 1))
+        handed = 4 * sum(stop - start for start, stop, _ in self._learner.own.borrows)
+        taken = 4 * sum(stop - start for _, start, stop in self._lent)
+        self._worker.moved(sent=num_bytes + handed, received=num_bytes + taken, messages=2 * (self._size - 1) + len(self._borrowed))
 
     def _tell(self) -> None:
         self._publish()
@@ -137,6 +158,12 @@ class _Stage(nn.Module):
             for piece in self.pieces:
                 values = (piece(*values),)
         return values[0].float()
+
+
+def _gradient_of(parameter: nn.Parameter) -> Tensor:
+    gradient = parameter.grad
+    assert gradient is not None, "it was given one"
+    return gradient
 
 
 def _no_loss(*_: Tensor) -> Tensor:

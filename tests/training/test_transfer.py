@@ -7,6 +7,7 @@ import torch
 
 import aimass
 from aimass.core.errors import NotFound, UsageError
+from aimass.training import opening, transfer
 from aimass.training.run import Run
 from aimass.training.train import begin_again, settle
 from aimass.training.transfer import Named
@@ -180,3 +181,13 @@ def test_lora_without_linear_layers_is_refused(home, wine):
     flat = aimass.train(wine, model="linear", epochs=1, home=home).wait()
     with pytest.raises(UsageError, match="a LinearNetwork holds its weights itself, in no such layer; train it without an adapter"):
         aimass.train(wine, model="linear", start_from=flat, adapter="lora", home=home)
+
+
+def test_the_network_that_was_seen_to_work_is_the_one_that_learns(home, wine, first, monkeypatch):
+    made, build = [], transfer.build_module
+    for module in (transfer, opening):
+        monkeypatch.setattr(module, "build_module", lambda *settings: made.append(build(*settings)) or made[-1])
+    aimass.train(wine, model=SMALL, start_from=first, optimizer={"rates": {"layers.0": 0.1}}, epochs=1, home=home).wait()
+    assert len(made) == 1
+    aimass.train(wine, model=SMALL, optimizer={"rates": {"layers.0": 0.1}}, epochs=1, home=home).wait()
+    assert [next(network.parameters()).is_meta for network in made] == [False, True, False]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aimass.data.dataset import Dataset
     from aimass.models.model import Model
     from aimass.training.trainer import Trainer
+    from aimass.training.transfer import Prepared
 
 RUNNING = "running"
 
@@ -272,23 +273,36 @@ class Run:
         known = {"data": self._data, "model": self._module, "home": self.folder.parent.parent}
         return resume(self.id, **{**known, **changes})
 
-    def go_on(self, config: TrainConfig, data: Dataset, module: nn.Module | None, *, from_checkpoint: bool = True) -> None:
+    def go_on(
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        module: nn.Module | None,
+        prepared: Prepared | None = None,
+        *,
+        from_checkpoint: bool = True,
+    ) -> None:
         """Begin again from the newest checkpoint, with these settings; or from the first batch, where there is no checkpoint."""
         self._data, self._module = data, module
         for ended in ("metrics", "message", "reason", "ended"):
             self._facts.pop(ended, None)
         Wishes(self.folder).forget()
         self._note(state=RUNNING, pid=os.getpid(), config=_kept(config))
-        self.start(resume=from_checkpoint)
+        self.start(resume=from_checkpoint, prepared=prepared)
 
-    def start(self, *, resume: bool = False) -> None:
-        """Begin, in a thread of this process. The caller has set `_data`, and `_module` for a custom model."""
+    def start(self, *, resume: bool = False, prepared: Prepared | None = None) -> None:
+        """Begin, in a thread of this process. The caller has set `_data`, and `_module` for a custom model.
+
+        Args:
+            resume: go on from the newest checkpoint.
+            prepared: the network to begin with, where it was made already to see whether it can be.
+        """
         from aimass.training.trainer import Trainer
 
         assert self._data is not None, "a run starts with its data"
         config = self.config
         teller = Teller(EventLog(self.folder / "events.jsonl", self.id), config.health)
-        self._trainer = Trainer(config, self._data, self.folder, teller.tell, module=self._module, resume=resume)
+        self._trainer = Trainer(config, self._data, self.folder, teller.tell, module=self._module, resume=resume, prepared=prepared)
         self._thread = threading.Thread(target=self._carry_out, args=(self._trainer, teller), name=self.id, daemon=True)
         driven.begin(self, self._thread)
 

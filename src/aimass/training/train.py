@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aimass.data.dataset import Dataset
+    from aimass.training.transfer import Prepared
 
 
 def train(data: Any, target: str | None = None, *, progress: bool = False, home: str | Path | None = None, **settings: Any) -> Run:
@@ -56,12 +57,13 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     config, dataset = fit_model(config, dataset)
     check_data(config, dataset)
     check_layers(config, dataset, module)
+    prepared = None
     if config.transfers or config.optimizer.rates:
-        dataset = _check_transfer(config, dataset, module, start)
+        dataset, prepared = _check_transfer(config, dataset, module, start)
     run = Run.create(config, dataset, module, place)
     if start:
         _keep_start(start, run)
-    run.start()
+    run.start(prepared=prepared)
     return _watch(run) if progress else run
 
 
@@ -100,8 +102,8 @@ def resume(
     _check_devices(config)
     if config.workers:
         _warm_up(config)
-    config, dataset = _settle_again(run, config, _load_again(run, data), model)
-    run.go_on(config, dataset, model)
+    config, dataset, prepared = _settle_again(run, config, _load_again(run, data), model)
+    run.go_on(config, dataset, model, prepared)
     return _watch(run) if progress else run
 
 
@@ -123,12 +125,12 @@ def begin_again(run: Run, config: TrainConfig, data: Dataset, start: Any = None)
     _check_devices(config)
     if config.workers:
         _warm_up(config)
-    config, data = _settle_again(run, config, data, None)
-    run.go_on(config, data, None, from_checkpoint=False)
+    config, data, prepared = _settle_again(run, config, data, None)
+    run.go_on(config, data, None, prepared, from_checkpoint=False)
 
 
-def _settle_again(run: Run, config: TrainConfig, data: Dataset, module: nn.Module | None) -> tuple[TrainConfig, Dataset]:
-    """The settings and the data of a run that was there before, made to suit each other, and seen to work."""
+def _settle_again(run: Run, config: TrainConfig, data: Dataset, module: nn.Module | None) -> tuple[TrainConfig, Dataset, Prepared | None]:
+    """The settings and the data of a run that was there before, made to suit each other, and seen to work; the network, if it was made."""
     config, data = fit_model(config, data)
     check_data(config, data)
     check_layers(config, data, module)
@@ -136,11 +138,12 @@ def _settle_again(run: Run, config: TrainConfig, data: Dataset, module: nn.Modul
         from aimass.training.transfer import adopt
 
         data = adopt(config, data, run.folder)
+    prepared = None
     if config.optimizer.rates:
         from aimass.training.transfer import read_start, rehearse_with
 
-        rehearse_with(config, data, module, read_start(config, run.folder))
-    return config, data
+        prepared = rehearse_with(config, data, module, read_start(config, run.folder))
+    return config, data, prepared
 
 
 def settle(settings: Mapping[str, Any]) -> tuple[TrainConfig, nn.Module | None]:
@@ -203,7 +206,9 @@ def _find_start(value: Any, home: Path | None) -> tuple[str, Any] | None:
     return find_start(value, home)
 
 
-def _check_transfer(config: TrainConfig, data: Dataset, module: nn.Module | None, start: tuple[str, Any] | None) -> Dataset:
+def _check_transfer(
+    config: TrainConfig, data: Dataset, module: nn.Module | None, start: tuple[str, Any] | None
+) -> tuple[Dataset, Prepared | None]:
     """Refuse, before a process starts, what cannot begin from another model; and read the data as that model does."""
     from aimass.training.transfer import rehearse
 

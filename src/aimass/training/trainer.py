@@ -34,7 +34,7 @@ from aimass.training.slices import division
 from aimass.training.stopping import StopRules
 from aimass.training.strategy import build_strategy
 from aimass.training.summary import summarise
-from aimass.training.transfer import prepare, read_start
+from aimass.training.transfer import Prepared, prepare, read_start
 from aimass.training.workers.buffers import gather_buffers
 from aimass.training.workers.counters import Counters
 from aimass.training.workers.elastic import Wishes
@@ -63,6 +63,7 @@ class Trainer:
         tell: takes every event.
         module: the caller's module, where the model is a custom one. It is copied.
         resume: go on from the newest checkpoint in `folder`.
+        prepared: the network as `prepare` makes it, where it was made before.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Trainer:
         *,
         module: nn.Module | None = None,
         resume: bool = False,
+        prepared: Prepared | None = None,
     ) -> None:
         self.config, self.data, self.folder, self.tell = config, data, folder, tell
-        self.module, self._resume, self._shape = module, resume, current_shape()
+        self.module, self._resume, self._prepared, self._shape = module, resume, prepared, current_shape()
         self.summary: dict[str, Any] = {"steps": 0}
         self._cancelled = threading.Event()
         self._ended: tuple[str, str] | None = None
@@ -113,7 +115,8 @@ class Trainer:
     def _open(self) -> None:
         config, task = self.config, task_of(self.data.encoder)
         if config.transfers:
-            self.module, started = prepare(config, self.data, self.module, read_start(config, self.folder))
+            prepared = self._prepared or prepare(config, self.data, self.module, read_start(config, self.folder))
+            self.module, self._prepared = prepared.module, None
         self.learner = opening.open_learner(config, self.data, task, self.module)
         self.saver = Saver(config, self.folder / "checkpoints", self.learner, self.tell)
         checkpoint = self.saver.read_newest() if self._resume else None
@@ -154,7 +157,7 @@ class Trainer:
         resumed_at = self.leases.committed_batches if checkpoint else None
         self.tell(opening.describe_start(self.config, self.data, self.learner, self.plan, resumed_at))
         if config.transfers:
-            self.tell(started)
+            self.tell(prepared.started)
         for event in (*self._choices.events, *([chosen] if chosen else [])):
             self.tell(event)
         if (owned := opening.describe_owners(self.learner, self.server)) is not None:

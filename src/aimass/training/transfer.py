@@ -36,6 +36,14 @@ FOLDER = "start"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The network as a run begins, and what is told of it."""
+
+    module: nn.Module
+    started: StartedFrom
+
+
+@dataclass(frozen=True, kw_only=True)
 class Named:
     """A saved model that people know by another name than its folder's.
 
@@ -102,7 +110,9 @@ def adopt(config: TrainConfig, data: Dataset, folder: Path) -> Dataset:
     return data if start is None else read_alike(data, start.encoder)
 
 
-def rehearse(config: TrainConfig, data: Dataset, module: nn.Module | None, found: tuple[str, Path | Model] | None) -> Dataset:
+def rehearse(
+    config: TrainConfig, data: Dataset, module: nn.Module | None, found: tuple[str, Path | Model] | None
+) -> tuple[Dataset, Prepared | None]:
     """See, before anything starts, whether the run can begin so.
 
     Args:
@@ -112,7 +122,7 @@ def rehearse(config: TrainConfig, data: Dataset, module: nn.Module | None, found
         found: what `find_start` gave.
 
     Returns:
-        the data, read as the model to begin with reads it.
+        the data, read as the model to begin with reads it; and the network that was seen to work, where the run is to begin with it.
 
     Raises:
         UsageError, DataError: it cannot.
@@ -121,11 +131,10 @@ def rehearse(config: TrainConfig, data: Dataset, module: nn.Module | None, found
     if found is not None:
         start = Start.of(found[1], found[0]) if isinstance(found[1], Model) else Start.read(found[1], found[0])
         data = read_alike(data, start.encoder)
-    rehearse_with(config, data, module, start)
-    return data
+    return data, rehearse_with(config, data, module, start)
 
 
-def rehearse_with(config: TrainConfig, data: Dataset, module: nn.Module | None, start: Start | None) -> None:
+def rehearse_with(config: TrainConfig, data: Dataset, module: nn.Module | None, start: Start | None) -> Prepared | None:
     """The same, with the model to begin with at hand, and the data read as it reads them.
 
     Raises:
@@ -133,16 +142,22 @@ def rehearse_with(config: TrainConfig, data: Dataset, module: nn.Module | None, 
     """
     random = torch.get_rng_state()
     try:
-        built, _ = prepare(config, data, module, start)
+        if config.transfers or module is not None:
+            prepared = prepare(config, data, module, start)
+            built = prepared.module
+        else:
+            with torch.device("meta"):  # only names are looked at, and it need not have values
+                prepared, built = None, build_module(config.model, *network_shape(data))
     finally:
         torch.set_rng_state(random)
     names = [name for name, parameter in built.named_parameters() if parameter.requires_grad]
     for pattern in config.optimizer.rates:
         if not any(fits(name, pattern) for name in names):
             raise UsageError(f"optimizer.rates={pattern!r} fits no parameter that learns; there are: {', '.join(names)}")
+    return prepared if config.transfers else None
 
 
-def prepare(config: TrainConfig, data: Dataset, module: nn.Module | None, start: Start | None) -> tuple[nn.Module, StartedFrom]:
+def prepare(config: TrainConfig, data: Dataset, module: nn.Module | None, start: Start | None) -> Prepared:
     """The network as the run begins: built from its seed or the caller's, given what fits, grown, frozen and adapted as it is set.
 
     Args:
@@ -181,7 +196,7 @@ def prepare(config: TrainConfig, data: Dataset, module: nn.Module | None, start:
         trainable_parameters=trainable,
         frozen_parameters=sum(parameter.numel() for parameter in built.parameters()) - trainable,
     )
-    return built, event
+    return Prepared(module=built, started=event)
 
 
 def _grow(config: TrainConfig, built: nn.Module, start: Start) -> None:

@@ -3,13 +3,16 @@
 It runs the real worker on the real server; only a SIGKILL is aimed.
 """
 
+import random
+
 import torch
 from faults.fate import Fate
 from faults.killing import IntegerUpdate
 
-from aimass.parameters.groups import GroupServer
+from aimass.parameters.groups import PRESENT, GroupServer
 from aimass.training import planes
 from aimass.training.groups import group
+from aimass.training.leases.groups import GroupTable
 from aimass.training.workers import entry
 
 MOMENTS = (
@@ -24,6 +27,8 @@ MOMENTS = (
     "in second",
     "commit",
     "committed",
+    "move",
+    "moved",
     "anywhere",
 )
 ROWS = 128  # of an exchange
@@ -49,6 +54,12 @@ class LeadingServer(GroupServer):
         found = super()._finish(group, holder)
         self.reached("took role")
         return found
+
+    def go(self, seen, vacate):
+        self.reached("move")
+        has_moved = super().go(seen, vacate)
+        self.reached("moved")
+        return has_moved
 
     def _apply(self, shard, slot):
         self.reached("push")
@@ -88,6 +99,19 @@ class RowsLearner(entry.Learner):
     def gradient(self, batch):
         self.gradient_vector.copy_(of_rows(batch["rows"], len(self.gradient_vector)).mean(0))
         return 1.0, self.gradient_vector
+
+
+class RestlessTable(GroupTable):
+    """Sends two workers to one another's group as soon as everybody is there."""
+
+    def news(self):
+        server, slots = self.server, range(self.server.layout.num_workers)
+        groups = {slot: server.group_of(slot) for slot in slots}
+        if all(server.words[server.layout.slot(slot) + PRESENT] and server.assigned(slot) == groups[slot] for slot in slots):
+            one = random.choice(slots)
+            other = random.choice([slot for slot in slots if groups[slot] != groups[one]])
+            server.assign({one: groups[other], other: groups[one]})
+        return super().news()
 
 
 def main(context):

@@ -11,7 +11,7 @@ from training.plain import assert_same, train_plainly
 
 import aimass
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER
-from aimass.training import opening, trainer
+from aimass.training import opening, planes, trainer
 from aimass.training.train import settle
 from aimass.training.workers import entry as worker_entry
 
@@ -61,17 +61,21 @@ def test_deaths_in_one_group_leave_plain_torch_on_the_batches_put_together(train
 
 
 @pytest.mark.soak
-def test_every_row_counts_once_however_members_and_supernodes_die(train_and_kill, monkeypatch):
+@pytest.mark.parametrize("moves", [False, True], ids=["", "moving"])
+def test_every_row_counts_once_however_members_and_supernodes_die(train_and_kill, monkeypatch, moves):
+    if moves:
+        monkeypatch.setattr(planes, "GroupTable", leading.RestlessTable)
+    kills = NUM_KILLS // 2
     generator = np.random.default_rng(0)
     columns = {f"x{i}": generator.normal(size=1600) for i in range(6)}
     data = aimass.data.load({**columns, "y": generator.normal(size=1600)}, "y", task="regression")
     monkeypatch.setattr(opening, "build_update", lambda config: leading.RowsUpdate())
-    settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": 4, "batch_size": 64, "seed": 1, "epochs": 2 * NUM_KILLS}
+    settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": 4, "batch_size": 64, "seed": 1, "epochs": 2 * kills}
     settings |= {"strategy": {"name": "supernode", "groups": 2}}
-    run = train_and_kill(data, settings, leading.main_on_rows, NUM_KILLS)
+    run = train_and_kill(data, settings, leading.main_on_rows, kills)
     replaced = [event for event in run.events if event.kind == "supernode_replaced"]
     print(f"{run.kills} kills, {len(replaced)} supernodes replaced: {run.where}")
-    assert run.kills >= NUM_KILLS * 0.9
+    assert run.kills >= kills * 0.9
     assert replaced
     exchanges = settings["epochs"] * len(data.train) // leading.ROWS
     rows = torch.from_numpy(data.train.encoded.rows)

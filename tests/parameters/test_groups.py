@@ -7,7 +7,7 @@ from aimass.core.memory import SharedMemory
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
-from aimass.parameters.groups import OVER, TAKEN, GroupServer
+from aimass.parameters.groups import EXCHANGE, OVER, PRESENT, TAKEN, GroupServer
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_NUMBER, LEASE_OWNER, STOP, Layout
 
 LENGTH, GROUP_SLOT = 50, 2
@@ -168,3 +168,39 @@ def test_going_back_leaves_no_trace():
     played.driver.restore(moment)
     played.check(0)
     assert played.driver.holder(0) == -1
+
+
+TWO = Layout(num_parameters=8, groups=((0, 8),), num_slots=6, num_groups=2)
+
+
+@pytest.mark.parametrize(("left", "group"), [(1, 0), (2, 0), (3, 1)])
+def test_a_worker_that_dies_before_any_write_of_its_move_is_in_one_group_and_leaves_the_role(left, group):
+    driver = GroupServer.create(TWO, build_update(OptimizerConfig(name="sgd")), lambda step: 0.1)
+    mover, other = (GroupServer(driver.memory, TWO, driver.update, driver.rate, slot=slot) for slot in range(2))
+    mover.come(100)
+    other.come(101)
+    assert mover.take_role()
+    driver.assign({0: 1})
+    mover.words = MortalWords(driver.words, left)
+    if left < 3:
+        with pytest.raises(Killed):
+            mover.go(None, pytest.fail)
+    else:
+        assert mover.go(None, pytest.fail)
+    assert driver.group_of(0) == group
+    assert bool(driver.words[TWO.slot(0) + PRESENT]) == (left == 1)
+    assert not driver.recover(0)
+    assert other.take_role()
+
+
+def test_a_worker_does_not_move_once_another_exchange_was_cut():
+    driver = GroupServer.create(TWO, build_update(OptimizerConfig(name="sgd")), lambda step: 0.1)
+    member = GroupServer(driver.memory, TWO, driver.update, driver.rate, slot=1)
+    member.come(100)
+    driver.assign({1: 1})
+    driver.words[TWO.slot(4) + EXCHANGE] = 2
+    assert not member.go(0, pytest.fail)
+    assert driver.present(0)
+    assert member.go(2, pytest.fail)
+    assert (driver.members(0), driver.members(1)) == ([0], [1, 2, 3])
+    assert not driver.present(1)

@@ -2,14 +2,13 @@
 
 import time
 
-from aimass.parameters.groups import PRESENT
 from aimass.training.groups import group
 from aimass.training.workers import entry
 
 
 class Gathered(group.Group):
     def _publish(self, lease):
-        while not all(self._words[at + PRESENT] for at in self._members.values()):
+        while len(self._server.present(self._server.group)) < len(self._server.members(self._server.group)):
             time.sleep(0.001)
         return super()._publish(lease)
 

@@ -11,13 +11,23 @@ The one who does is the *supernode*: the process that holds the group's lock, wh
    holder moves on, under the first shard's lock.
 3. What the dead one had gathered and not begun to push is lost, and is computed anew: its lease is still the group's.
 
-A share is handed in by one word, the number of the exchange that it belongs to. The numbers only rise, so that nothing that was meant for
-an exchange that was given up is ever taken for one of the present.
+A share is handed in by one word, the number of the exchange that it belongs to. The numbers only rise, and no two groups have one in
+common, so that nothing that was meant for an exchange that was given up, or for another group's, is ever taken for one of the present.
+
+A worker may move to another group. The driver writes to which it is assigned; the worker goes by itself:
+
+1. *Not expected.* From the next cut on it gets no share: whoever cuts gives none to those who are assigned elsewhere. So what it found
+   last has been combined, and its slot is free.
+2. *Leave.* Under the group's lock of membership, in which shares are cut too, it sees that no newer exchange was cut, and is no longer
+   present; then the one word that counts says that it is in the other group. A supernode does so before it gives the role up, and gives
+   the group's leases back where it leaves nobody behind.
+3. *Come.* It enters as a new worker would. One that dies on the way is replaced in the group that the word names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +38,7 @@ from aimass.parameters.layout import (
     LEASE_OWNER,
     SHARD_APPLIED,
     SHARD_OWNER,
+    SLOT_GROUPING,
     SLOT_INTENT,
     SLOT_MEMBER,
     SLOT_SEQUENCE,
@@ -44,8 +55,9 @@ if TYPE_CHECKING:
     from aimass.optim.update import Update
 
 PRESENT, PID, SPEED, TURNS, ROWS_DONE = range(SLOT_MEMBER, SLOT_MEMBER + 5)
-"""A member's line in its group's table, in its own slot: its process while it is there, and the last one that was; its rows a second (a
-double); how many shares it has handed in, and the rows of those. Of its state s = (clock of p, turn) the clock is SLOT_PULLED."""
+"""A member's line in its group's table, in its own slot: a number of its own while it is there; its process, or the last one that was; its
+rows a second (a double); how many shares it has handed in, and the rows of those. Of its state s = (clock of p, turn) the clock is
+SLOT_PULLED."""
 
 SHARE_EXCHANGE, SHARE_LEASE, SHARE_START, SHARE_STOP, SHARE_DEADLINE_NS = range(SLOT_MEMBER + 5, SLOT_MEMBER + 10)
 """What the supernode gives a member to do: for which exchange, 0 while it is being written; rows `start` to `stop` of a lease; until when
@@ -64,8 +76,12 @@ EXCHANGE, HOLDER, TAKEN, OVER, GROUP_CLOCK, EXCHANGES, ROOT_SENT, ROOT_RECEIVED,
 nothing left to do; the clock of the group's p; the exchanges done; the bytes that it sent to the root and got from it; how
 often its members' states were averaged, which also tells on which side the newest mean is; the steps that this mean has taken."""
 
+GROUP, ASSIGNED, TIMES_PRESENT = range(SLOT_GROUPING, SLOT_GROUPING + 3)
+"""Of a worker: the group that it is in, and the one where it shall be, each plus one, or 0 for the group of its slot; how often it has
+come into one."""
+
 REFUSED = -1.0
-_ROLE_LOCK = 1 << 42
+_ROLE_LOCK, _MEMBERS_LOCK = 1 << 42, 1 << 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +123,40 @@ class GroupServer(SharedMemoryServer):
         self._made_of = memory, layout, update, rate, weight_decay
         self._options = {**options, "batches_per_push": batches_per_push}
         self._group_slots = [layout.slot(layout.group_slot(group)) for group in range(layout.num_groups)]
-        self._groups = {slot: group for group in range(layout.num_groups) for slot in layout.members(group)}
-        if slot is not None and slot in self._groups:
-            self.pulled = vector(memory, layout.group_offset(self._groups[slot]), layout.num_parameters)
+        self._homes = [layout.group_of(slot) for slot in range(layout.num_workers)]
+        if slot is not None and slot < layout.num_workers:
+            self._compute_at(self.group)
+
+    def _compute_at(self, group: int) -> None:
+        self.pulled = vector(self.memory, self.layout.group_offset(group), self.layout.num_parameters)
 
     def of_group(self) -> GroupServer:
         """The handle with which a supernode acts for its group."""
         assert self.slot is not None, "only members act for a group"
-        return type(self)(*self._made_of, self.layout.group_slot(self._groups[self.slot]), **self._options)
+        return type(self)(*self._made_of, self.layout.group_slot(self.group), **self._options)
 
     @property
     def group(self) -> int:
         """The group that this worker is in."""
         assert self.slot is not None, "only members are in a group"
-        return self._groups[self.slot]
+        return self.group_of(self.slot)
+
+    def group_of(self, slot: int) -> int:
+        """The group that a worker is in, or that the last one in its slot was in."""
+        return self.words[self._slots[slot] + GROUP] - 1 if self.words[self._slots[slot] + GROUP] else self._homes[slot]
+
+    def assigned(self, slot: int) -> int:
+        """The group where a worker shall be."""
+        return self.words[self._slots[slot] + ASSIGNED] - 1 if self.words[self._slots[slot] + ASSIGNED] else self._homes[slot]
+
+    def members(self, group: int) -> list[int]:
+        """The slots of a group's workers, whether or not they are there."""
+        return [slot for slot in range(self.layout.num_workers) if self.group_of(slot) == group]
+
+    def present(self, group: int) -> dict[int, int]:
+        """Those of them that are there, each with its number."""
+        found = {slot: self.words[self._slots[slot] + PRESENT] for slot in self.members(group)}
+        return {slot: number for slot, number in found.items() if number}
 
     @property
     def group_p(self) -> Tensor:
@@ -159,15 +195,12 @@ class GroupServer(SharedMemoryServer):
         words[at + TAKEN] += 1
         return True
 
-    def leave_role(self) -> None:
-        """Let another member be the supernode."""
-        self.locks.release(_ROLE_LOCK + self.group)
+    def leave_role(self, group: int | None = None) -> None:
+        """Let another member be the supernode, of this worker's group or of the one that it was in."""
+        self.locks.release(_ROLE_LOCK + (self.group if group is None else group))
 
     def recover(self, slot: int) -> bool:
-        if slot not in self._groups:
-            return False
-        group = self._groups[slot]
-        return self._finish(group, slot + 1)
+        return slot < self.layout.num_workers and self._finish(self.group_of(slot), slot + 1)
 
     def _finish(self, group: int, holder: int | None = None) -> bool:
         """Finish the push that a group's dead supernode had begun, unless somebody else has.
@@ -191,6 +224,59 @@ class GroupServer(SharedMemoryServer):
                 self._commit(slot)
         return True
 
+    def next_exchange(self, last: int) -> int:
+        """The number of the exchange after another of this worker's group. No other group has it."""
+        num_groups = self.layout.num_groups
+        return (last // num_groups + 1) * num_groups + self.group
+
+    # ------------------------------------------------------------------------------------------------- coming and going
+
+    def come(self, pid: int) -> None:
+        """Be there, as a member of this worker's group."""
+        words, at = self.words, self._slots[self.slot or 0]
+        words[at + TIMES_PRESENT] += 1
+        words[at + PID] = pid
+        words[at + PRESENT] = words[at + TIMES_PRESENT]
+
+    def members_held(self) -> AbstractContextManager[None]:
+        """Keep members of this worker's group from moving, while shares are cut."""
+        return self.locks.held(_MEMBERS_LOCK + self.group)
+
+    def go(self, seen: int | None, vacate: Callable[[int], object]) -> bool:
+        """Step 2 of a move: leave for the group where this worker is assigned.
+
+        Args:
+            seen: the exchange that was the last when it was found that nothing is expected; None for a supernode, who cuts them.
+            vacate: called with a group of which nobody is left, by its last supernode.
+
+        Returns:
+            whether it has left. It has not where another exchange was cut meanwhile.
+        """
+        slot, before = self.slot, self.group
+        assert slot is not None, "only members move"
+        words, at, there = self.words, self._slots[slot], self.assigned(slot)
+        with self.members_held():
+            if seen not in (None, words[self._group_slots[before] + EXCHANGE]):
+                return False
+            words[at + PRESENT] = 0
+            if seen is None and not self.present(before):
+                vacate(before)
+            self.reals[at + SHARE] = 0.0
+            words[at + GROUP] = there + 1
+        if seen is None:
+            self.leave_role(before)
+        self._compute_at(there)
+        return True
+
+    def assign(self, groups: Mapping[int, int]) -> None:
+        """In the driver's hand: say where workers shall be.
+
+        Args:
+            groups: of some workers' slots.
+        """
+        for slot, group in groups.items():
+            self.words[self._slots[slot] + ASSIGNED] = group + 1
+
     # ------------------------------------------------------------------------------------------- what the group does
 
     def skip(self, ticket: Ticket) -> None:
@@ -202,13 +288,13 @@ class GroupServer(SharedMemoryServer):
 
     def is_pushing(self, slot: int) -> bool:
         """Whether a push of a group's slot is under way, or one that a worker makes for its group."""
-        if slot not in self._groups:
+        if slot >= self.layout.num_workers:
             return super().is_pushing(slot)
-        group = self._groups[slot]
+        group = self.group_of(slot)
         return self.holder(group) == slot and super().is_pushing(self.layout.group_slot(group))
 
     def progress(self, slot: int) -> tuple[int, ...]:
-        return super().progress(self.layout.group_slot(self._groups[slot]) if slot in self._groups else slot)
+        return super().progress(self.layout.group_slot(self.group_of(slot)) if slot < self.layout.num_workers else slot)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back. Nobody is there, nobody has a role, and no exchange is under way."""
@@ -216,6 +302,7 @@ class GroupServer(SharedMemoryServer):
         for at in self._group_slots:
             for word in (HOLDER, TAKEN, OVER, EXCHANGES, ROOT_SENT, ROOT_RECEIVED, AVERAGED, MEAN_STEPS):
                 self.words[at + word] = 0
-        for slot in self._groups:
+        for slot in range(self.layout.num_workers):
             for word in (PRESENT, SHARE_EXCHANGE, TURNS, ROWS_DONE):
                 self.words[self._slots[slot] + word] = 0
+            self.words[self._slots[slot] + GROUP] = self.words[self._slots[slot] + ASSIGNED]

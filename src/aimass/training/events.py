@@ -180,6 +180,18 @@ class SupernodeReplaced(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupsFormed(Event):
+    """Workers go to groups of like speed. `unlike` says how many times as fast the fastest of a group is as its slowest, on average, and
+    `before` how many times it was; of each group there are the workers, and the rows a second of each."""
+
+    kind = "groups_formed"
+    groups: list[dict[str, Any]]
+    moved: list[int]
+    unlike: float
+    before: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GroupsSeen(Event):
     """The table of each group at an epoch's end: its supernode, and of each member process, rows, rows a second, and state."""
 

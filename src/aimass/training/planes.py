@@ -103,7 +103,8 @@ def plane_of(config: TrainConfig) -> Plane:
             leases = partial(ReplicaTable, accumulate=getattr(config.strategy, "accumulate", 1))
             return Plane(server=ReplicaServer, leases=leases, shares_p=True, replicates=True)
         case "groups":
-            return Plane(server=GroupServer, leases=GroupTable, in_groups=True)
+            groups = partial(GroupTable, by_speed=getattr(config.strategy, "grouping", "slots") == "speed")
+            return Plane(server=GroupServer, leases=groups, in_groups=True)
         case "blocks":
             return Plane(server=BlockServer, leases=LeaseTable, has_owners=True)
         case "layers" | "tensors" as divides:

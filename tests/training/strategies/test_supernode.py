@@ -169,6 +169,26 @@ def test_a_slow_member_gets_less_to_do(wine):
     assert slow["rows"] / slow["turns"] < fast["rows"] / fast["turns"]
 
 
+def test_like_ends_up_with_like_and_every_row_counts(wine):
+    strategy = {"name": "supernode", "groups": 2, "push": "delta", "sync_every": 2}
+    with shaped(slow={1: 30.0, 3: 30.0}):
+        run = aimass.train(wine, **{**SMALL, "epochs": 10**6}, workers=4, strategy=strategy)
+
+    def members():
+        seen = [event.data["groups"] for event in run.events() if event.type == "groups"]
+        return {frozenset(one["worker"] for one in group["members"]) for group in seen[-1]} if seen else set()
+
+    while members() != {frozenset({0, 2}), frozenset({1, 3})}:
+        assert run.state == "running"
+        time.sleep(0.05)
+    formed = [event.data for event in run.events() if event.type == "groups_formed"]
+    assert formed[-1]["unlike"] < formed[-1]["before"]
+    run.cancel()
+    metrics = run.wait().metrics()
+    rows = sum(member["rows"] for group in metrics["groups"] for member in group["members"])
+    assert metrics["steps"] * 16 - 16 * metrics["epochs"] - 32 <= rows <= metrics["steps"] * 16
+
+
 @pytest.mark.parametrize(
     ("workers", "strategy", "said"),
     [

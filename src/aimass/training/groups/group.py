@@ -3,7 +3,7 @@
 An exchange of a group with the root:
 
 1. *Cut.* The supernode takes the next batches of the group's lease. It divides their rows among the members that are there, by their
-   speeds, and writes the exchange's number, which is the word that counts.
+   speeds, and writes the exchange's number, which is the word that counts. Who shall go to another group gets none, and goes.
 2. *Compute.* Each member finds the change of its rows at the group's p, which stands still, in its own slot, and hands it in: with its
    state s = (the clock of p, its turn), its loss, its weight and the time it took.
 3. *Combine.* The supernode adds up Σ wᵢ gᵢ / Σ wᵢ in the group's slot. The share of a member that is gone it does itself.
@@ -63,7 +63,7 @@ Find = Callable[[Iterator["Batch"]], tuple[float, "Tensor"]]
 
 
 class Group(Member):
-    """One worker's membership, with what it does while it is the supernode.
+    """One worker's membership, with what it does while it is the supernode. In another group it is another.
 
     Args:
         worker: who it is.
@@ -77,11 +77,11 @@ class Group(Member):
         self._root = self._server.of_group()
         self._num_batches, self._balances = num_batches, balances
         layout = self._server.layout
-        self._members = {slot: layout.slot(slot) for slot in layout.members(self._server.group)}
+        self._members = [layout.slot(slot) for slot in range(layout.num_workers)]
         self._lease: Lease | None = None
         self._done = 0  # batches of the lease that are committed
         self._ticket: Ticket | None = None
-        self._pids: dict[int, int] = {}  # who has a share of this exchange
+        self._others: dict[int, tuple[int, Share]] = {}  # who else has a share of this exchange: by what number it is present, and which
         self._clock = 0
         self._times: dict[int, list[int]] = {}  # how long each member's shares took since they were settled
         self._num_timed = 0
@@ -89,7 +89,9 @@ class Group(Member):
 
     def shares(self) -> Iterator[Share]:
         """This worker's share of each exchange, until the run ends. The supernode's own may be empty."""
-        while not self._worker.must_leave:
+        while not self._worker.must_leave and not self.has_moved:
+            if self.leads and self._is_called_away and self._move(None):
+                return
             share = self._cut() if self.leads else self._wait_for_share()
             if share is not None:
                 self._patience.over()
@@ -133,21 +135,28 @@ class Group(Member):
         first_row = self._done * plan.batch_size
         end = min(stop * plan.batch_size, len(plan.rows(lease.number)))
         unit = plan.batch_size if self._moves_p else 1
-        there = {slot: words[at + PRESENT] for slot, at in self._members.items() if words[at + PRESENT]}
-        exchange = words[self._at + EXCHANGE] + 1
-        self._pids, own = {}, Share(exchange, lease.number, 0, 0)
-        cuts = cut(-(-(end - first_row) // unit), self._divide(list(there)))
-        for (slot, pid), (low, high) in zip(there.items(), cuts, strict=True):
-            share = Share(exchange, lease.number, min(first_row + low * unit, end), min(first_row + high * unit, end))
-            self._give(slot, share)
-            if slot == self._worker.slot:
-                own = share
-            elif share.num_rows:
-                self._pids[slot] = pid
+        num_units = -(-(end - first_row) // unit)
+        with self._server.members_held():
+            there = self._expected()
+            exchange = self._server.next_exchange(words[self._at + EXCHANGE])
+            self._others, own = {}, Share(exchange, lease.number, 0, 0)
+            for (slot, number), (low, high) in zip(there.items(), cut(num_units, self._divide(list(there))), strict=True):
+                share = Share(exchange, lease.number, min(first_row + low * unit, end), min(first_row + high * unit, end))
+                self._give(slot, share)
+                if slot == self._worker.slot:
+                    own = share
+                elif share.num_rows:
+                    self._others[slot] = number, share
+            self._leases.renew(lease.cell)
+            words[self._at + EXCHANGE] = exchange
         self._ticket = Ticket(lease.cell, lease.epoch, stop)
-        self._leases.renew(lease.cell)
-        words[self._at + EXCHANGE] = exchange
         return own
+
+    def _expected(self) -> dict[int, int]:
+        """Who takes part in the next exchange: the members that are there and are not called away, each with its number."""
+        server, own = self._server, self._worker.slot
+        there = server.present(server.group)
+        return {slot: number for slot, number in there.items() if slot == own or server.assigned(slot) == server.group}
 
     def _divide(self, slots: list[int]) -> list[float]:
         """The share of each of some members in the next exchange. It is settled anew every few exchanges, by the medians of the times that
@@ -187,13 +196,11 @@ class Group(Member):
         combined, missing = self._root.gradient.zero_(), []
         self._states.clear()
         weights = [self._add(self._worker.slot, own.num_rows, combined)] if own.num_rows else []
-        for slot in self._pids:
-            at = self._members[slot]
-            start, stop = self._words[at + SHARE_START], self._words[at + SHARE_STOP]
+        for slot, (_, share) in self._others.items():
             if self._is_handed_in(slot, own.exchange):
-                weights.append(self._add(slot, stop - start, combined))
+                weights.append(self._add(slot, share.num_rows, combined))
             else:
-                missing.append(Share(own.exchange, own.lease, start, stop))
+                missing.append(share)
         for share in missing:
             self._begin(share)
             self.hand_in(share, *find(self.batches(share)))
@@ -213,7 +220,7 @@ class Group(Member):
         worker, words, ticket = self._worker, self._words, self._ticket
         assert ticket is not None, "an exchange was begun"
         worker.does(PUSHING)
-        others = len(self._pids) * self._member_bytes
+        others = len(self._others) * self._member_bytes
         worker.moved(sent=worker.vector_bytes, received=others)
         words[self._at + ROOT_SENT] += worker.vector_bytes
         if weight == REFUSED:
@@ -239,10 +246,10 @@ class Group(Member):
 
     def _is_handed_in(self, slot: int, exchange: int) -> bool:
         """Wait for a member's share. False where the member is gone, and has not handed it in."""
-        words, at, pid = self._words, self._members[slot], self._pids[slot]
+        words, at, (number, _) = self._words, self._members[slot], self._others[slot]
         if words[at + HANDED_IN] != exchange:
             self._worker.does(WAITING)
-            while words[at + HANDED_IN] != exchange and words[at + PRESENT] == pid:
+            while words[at + HANDED_IN] != exchange and words[at + PRESENT] == number:
                 self._patience.pause()
                 self._renew()
             self._patience.over()

@@ -13,7 +13,6 @@ from aimass.parameters.groups import (
     GROUP_CLOCK,
     HANDED_IN,
     OVER,
-    PID,
     PRESENT,
     REFUSED,
     SHARE_EXCHANGE,
@@ -52,6 +51,7 @@ class Member(ABC):
 
     Attributes:
         leads: whether this worker is the supernode.
+        has_moved: whether it has left for another group.
     """
 
     def __init__(self, worker: Worker, optimizer: LocalOptimizer | None = None) -> None:
@@ -66,14 +66,16 @@ class Member(ABC):
         self._seen = self._began_ns = 0
         self._weight = 0.0  # of the share in hand
         self._is_warm = False
-        self.leads = False
+        self.leads = self.has_moved = False
 
     def __enter__(self) -> Self:
         self._seen = self._words[self._at + EXCHANGE]  # an exchange that is under way goes on without it
-        self._words[self._own + PRESENT] = self._words[self._own + PID] = os.getpid()
+        self._server.come(os.getpid())
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self.has_moved:
+            return
         self._words[self._own + PRESENT] = 0
         if self.leads:
             self._server.leave_role()
@@ -126,16 +128,17 @@ class Member(ABC):
 
     def _begin(self, share: Share) -> None:
         self._began_ns = time.monotonic_ns()
-        worker, gradient = self._worker, self._server.gradient
-        if worker.binds and worker.learner.gradient_vector is not gradient:  # from here on nobody reads what a dead one left in the slot
-            worker.learner.bind(worker.learner.parameters, gradient, copy_module=False)
+        worker, gradient, group_p = self._worker, self._server.gradient, self._server.group_p
+        is_bound = worker.learner.gradient_vector is gradient and worker.learner.parameters is group_p
+        if worker.binds and not is_bound:  # from here on nobody reads what a dead one left in the slot
+            worker.learner.bind(group_p, gradient, copy_module=False)
         worker.does(PULLING)
         if self._moves_p:
             worker.learner.parameters.copy_(self._server.group_p)
         self._states.begin()
 
     def _wait_for_share(self) -> Share | None:
-        """The next share of this worker; None where it has become the supernode, or where there is nothing left to do."""
+        """The next share of this worker; None where it leads or has moved, or where there is nothing left to do."""
         words = self._words
         self._worker.does_still(WAITING)
         while not self._worker.must_leave and not words[self._at + OVER]:
@@ -144,9 +147,26 @@ class Member(ABC):
                 self._seen = exchange
                 if share.num_rows:
                     return share
+                if self._is_called_away and self._move(exchange):
+                    return None
             if self._patience.pause() and self._take_role():
                 return None
         return None
+
+    @property
+    def _is_called_away(self) -> bool:
+        """Whether this worker is assigned to another group."""
+        return self._server.assigned(self._worker.slot) != self._server.group
+
+    def _move(self, seen: int | None) -> bool:
+        """Leave for the group where this worker is assigned.
+
+        Args:
+            seen: the exchange in which it has nothing to do; None for the supernode.
+        """
+        self.has_moved = self._server.go(seen, self._leases.vacate)
+        self.leads = self.leads and not self.has_moved
+        return self.has_moved
 
     def _read_share(self, exchange: int) -> Share | None:
         """This worker's share of an exchange. None while another is being written; an empty one where it has none."""

@@ -35,7 +35,7 @@ class States:
         self._own_at = layout.slot(worker.slot)
         self._own = worker.server.own_states(worker.slot)
         self._means = [worker.server.mean_states(side) for side in (0, 1)]
-        self._of = {slot: worker.server.own_states(slot) for slot in layout.members(group)}
+        self._of = {slot: worker.server.own_states(slot) for slot in range(layout.num_workers)}
         self._statistics = worker.server.buffers(layout.group_slot(group))
         self._summed = torch.zeros(layout.num_buffers)
         self._weight, self._steps = 0.0, 0.0

@@ -25,6 +25,7 @@ from aimass.parameters.groups import (
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_DEADLINE_NS, LEASE_LOCK, LEASE_NUMBER, LEASE_OWNER, NOBODY, SLOT_PULLED
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.events import GroupsSeen, SupernodeReplaced
+from aimass.training.groups.regrouping import Regrouping
 from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.table import Lease, LeaseTable, Released
 
@@ -37,17 +38,19 @@ class GroupTable(LeaseTable):
 
     Args:
         server, plan, timeout_s: as for `LeaseTable`; the server is a `GroupServer`, and leases are owned by groups' slots.
+        by_speed: whether the driver brings workers of like speed together, where those of the groups are not.
     """
 
     kills_late: ClassVar[bool] = True
 
-    def __init__(self, server: SharedMemoryServer, plan: LeasePlan, timeout_s: float) -> None:
+    def __init__(self, server: SharedMemoryServer, plan: LeasePlan, timeout_s: float, *, by_speed: bool = False) -> None:
         super().__init__(server, plan, timeout_s)
         assert isinstance(server, GroupServer)
         self._groups, layout = server, server.layout
         self._of_group = [layout.slot(layout.group_slot(group)) for group in range(layout.num_groups)]
         self._of_worker = [layout.slot(slot) for slot in range(layout.num_workers)]
         self._seen = [(-1, 0)] * layout.num_groups  # the supernode of each group, and how often the role was taken, at the last look
+        self._regrouping = Regrouping(server) if by_speed and layout.num_groups > 1 else None
 
     def claim(self, slot: int) -> Lease | None:
         """Take a lease for a group: what the last supernode left of one, or the next.
@@ -64,12 +67,13 @@ class GroupTable(LeaseTable):
 
     def release(self, slot: int) -> list[Released]:
         """A worker is gone: its group goes on without it, and where nobody is left, its leases go to other groups."""
-        layout, words = self.server.layout, self.words
-        words[self._of_worker[slot] + PRESENT] = 0
-        group = layout.group_of(slot)
-        if any(words[self._of_worker[member] + PRESENT] for member in layout.members(group)):
-            return []
-        return super().release(layout.group_slot(group))
+        self.words[self._of_worker[slot] + PRESENT] = 0
+        group = self._groups.group_of(slot)
+        return [] if self._groups.present(group) else self.vacate(group)
+
+    def vacate(self, group: int) -> list[Released]:
+        """Give the leases of a group in which nobody is left to other groups."""
+        return super().release(self.server.layout.group_slot(group))
 
     def expect(self, slot: int) -> None:
         """Put off until when a member should get on with its share."""
@@ -82,13 +86,15 @@ class GroupTable(LeaseTable):
         for at in self._cells:
             number, owner = words[at + LEASE_NUMBER], words[at + LEASE_OWNER]
             if owner != NOBODY and words[at + LEASE_DEADLINE_NS] < now and words[at + LEASE_COMMITTED] < self.plan.num_batches(number):
-                found.add(self._groups.holder(owner - layout.num_workers))
+                holder = self._groups.holder(owner - layout.num_workers)
+                if holder in self._groups.present(owner - layout.num_workers):  # else nobody leads the group just now
+                    found.add(holder)
         for slot, at in enumerate(self._of_worker):
-            exchange = words[self._of_group[layout.group_of(slot)] + EXCHANGE]
+            exchange = words[self._of_group[self._groups.group_of(slot)] + EXCHANGE]
             has_share = words[at + PRESENT] and words[at + SHARE_EXCHANGE] == exchange != words[at + HANDED_IN]
             if has_share and words[at + SHARE_DEADLINE_NS] < now:
                 found.add(slot)
-        return sorted(found - {-1})
+        return sorted(found)
 
     def put_off(self, seconds: float) -> None:
         super().put_off(seconds)
@@ -98,8 +104,10 @@ class GroupTable(LeaseTable):
     # ------------------------------------------------------------------------------------------------- what is told
 
     def news(self) -> list[Event]:
-        """The supernodes that have been replaced since the last call."""
+        """The supernodes that have been replaced since the last call, and the groups that workers shall form from now on."""
         told: list[Event] = []
+        if self._regrouping is not None and (formed := self._regrouping.look()) is not None:
+            told.append(formed)
         for group, at in enumerate(self._of_group):
             before, taken = self._seen[group]
             now, times = self._groups.holder(group), self.words[at + TAKEN]
@@ -131,7 +139,7 @@ class GroupTable(LeaseTable):
             "supernode": self._groups.holder(group),
             "exchanges": self.words[at + EXCHANGES],
             "replaced": max(0, self.words[at + TAKEN] - 1),
-            "members": [self._member(slot) for slot in self.server.layout.members(group)],
+            "members": [self._member(slot) for slot in self._groups.members(group)],
         }
 
     def _member(self, slot: int) -> dict[str, Any]:

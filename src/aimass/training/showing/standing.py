@@ -146,6 +146,10 @@ def news(event: Event) -> str | None:
         case happened.SupernodeReplaced():
             before = f"worker {event.before}" if event.before != event.worker else "the one before it"
             return f"worker {event.worker} (process {event.pid}) leads group {event.group} in place of {before}"
+        case happened.GroupsFormed():
+            groups = " and ".join(f"[{', '.join(str(worker) for worker in group['workers'])}]" for group in event.groups)
+            differ = f"speeds differ {event.unlike:.1f}-fold in them, and not {event.before:.1f}-fold"
+            return f"workers of like speed go together, in groups {groups}: {differ}"
         case happened.Scaled():
             why = "" if event.reason == "asked" else f": {event.reason}"
             return f"from {event.before} to {event.workers} worker{'' if event.workers == 1 else 's'}{why}"

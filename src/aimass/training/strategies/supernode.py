@@ -25,6 +25,7 @@ class SupernodeConfig(StrategyConfig):
         sync_every: how many batches a group does for each of its workers between two exchanges with the root.
         push: what a worker hands in: the `gradient`, for the root's optimizer, or the `delta` by which its own optimizer moved p; the
             states of those optimizers are averaged over the group at each exchange.
+        grouping: who is in a group: workers of like `speed`, as it is measured while they train, or of neighbouring `slots`.
         balance: divide a group's work by the speed that was measured of each worker. False divides it evenly.
         atomic: a push whose supernode is killed inside it is finished by another. False is faster, and may leave a torn chunk.
     """
@@ -34,6 +35,7 @@ class SupernodeConfig(StrategyConfig):
     group_size: Annotated[int, Field(ge=1, le=256)] | None = None
     sync_every: Annotated[int, Field(ge=1, le=10**6)] = 1
     push: Literal["gradient", "delta"] = "gradient"
+    grouping: Literal["speed", "slots"] = "speed"
     balance: bool = True
     atomic: bool = True
 
@@ -114,15 +116,18 @@ class Supernode(Strategy):
         find = OwnSteps(worker) if config.sends_deltas else MeanGradient(worker)
         num_batches = config.exchange_batches(worker.server.layout.num_workers)
         optimizer = find.optimizer if isinstance(find, OwnSteps) else None
-        with Group(worker, num_batches, balances=config.balance, optimizer=optimizer) as group:
-            for share in group.shares():  # as the supernode cut them; whoever finds the role free takes it, and cuts
-                if share.num_rows:
-                    group.hand_in(share, *find(group.batches(share)))
-                if group.leads:
-                    weight = group.combine(share, find)
-                    if not config.sends_deltas:
-                        worker.clip(group.combination)
-                    group.exchange(weight)
+        is_on = True
+        while is_on:
+            with Group(worker, num_batches, balances=config.balance, optimizer=optimizer) as group:
+                for share in group.shares():  # as the supernode cut them; whoever finds the role free takes it, and cuts
+                    if share.num_rows:
+                        group.hand_in(share, *find(group.batches(share)))
+                    if group.leads:
+                        weight = group.combine(share, find)
+                        if not config.sends_deltas:
+                            worker.clip(group.combination)
+                        group.exchange(weight)
+            is_on = group.has_moved  # and goes on in the other group
 
 
 PLUGIN = Supernode

@@ -84,11 +84,7 @@ def load(
         _refuse_beside_text(schema=schema, stratify=stratify, weight=weight, image_size=image_size)
         return load_text(source, fractions, _origin(source, {"target": None, "task": TASK, "split": list(fractions)}))
     # 1. Read the source; tell what each column is, and what is to be predicted.
-    raw = open_source(source, Wanted(size=size))
-    if size is not None and not isinstance(raw.places, Files):
-        raise UsageError(f"image_size resizes image files, and {raw.name} has none; leave it out")
-    if raw.table.num_rows < 2:
-        raise DataError(f"{raw.name} has one row; give at least 2 to train on, and 10 or more to have a validation and a test split")
+    raw = _open(source, size)
     target = choose_target(raw, target, weight)
     found, table = _typed(raw, schema, target, weight, rules)
     values, kind = table.column(target), found[target].kind
@@ -100,8 +96,7 @@ def load(
     # 3. Fit the encoder on the training rows alone.
     used = table.select([column.name for column in found if column.kind != "ignored"])
     encoder = Encoder.fit(used.take(parts[0]), found, task, target=target, weight=weight, missing=rules.extra, image=raw.image)
-    if encoder.classes is not None:
-        refuse_new_classes(target, values, kind, encoder.classes, "keep stratify=True, or remove those rows")
+    _check_classes(encoder, values, kind)
     _check_inputs(raw, found, table, encoder, parts[0])
     # 4. Put it together.
     rows = [Rows(table=used.take(ids), ids=ids, encoder=encoder, places=SplitPlaces(whole=raw.places, ids=ids)) for ids in parts]
@@ -199,6 +194,16 @@ def describe(
     }
 
 
+def _open(source: Any, size: tuple[int, int] | None) -> Raw:
+    """The rows of a source, of which there have to be enough to be split."""
+    raw = open_source(source, Wanted(size=size))
+    if size is not None and not isinstance(raw.places, Files):
+        raise UsageError(f"image_size resizes image files, and {raw.name} has none; leave it out")
+    if raw.table.num_rows < 2:
+        raise DataError(f"{raw.name} has one row; give at least 2 to train on, and 10 or more to have a validation and a test split")
+    return raw
+
+
 def _typed(
     raw: Raw, schema: Mapping[str, str] | Schema | None, target: str, weight: str | None, missing: Missing
 ) -> tuple[Schema, pa.Table]:
@@ -222,6 +227,12 @@ def _typed(
         retyped = typed_column(target, raw.table.column(target), spelled, Reading(missing=missing, places=raw.places))
         table = table.set_column(table.column_names.index(target), target, retyped)
     return found, table
+
+
+def _check_classes(encoder: Encoder, values: pa.ChunkedArray, kind: str) -> None:
+    """Refuse classes of which no training row tells."""
+    if encoder.classes is not None:
+        refuse_new_classes(encoder.target, values, kind, encoder.classes, "keep stratify=True, or remove those rows")
 
 
 def _check_inputs(raw: Raw, found: Schema, table: pa.Table, encoder: Encoder, train: NDArray[np.int64]) -> None:

@@ -121,12 +121,7 @@ def news(event: Event) -> str | None:
     """A sentence about an event that a person should see, and None for the others."""
     match event:
         case happened.RunStarted():
-            number = f"{event.least_workers} to {event.workers}" if event.least_workers else f"{event.workers}"
-            workers = f" with {number} worker{'' if event.workers == 1 else 's'}" if event.workers else ""
-            onwards = f", going on from step {event.resumed_at_step:,}" if event.resumed_at_step is not None else ""
-            where = "" if event.devices in ([], ["cpu"]) else f", on {' and '.join(event.devices)}"
-            what = f"{event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}"
-            return f"training on {event.data}: {what}{workers}{where}{onwards}"
+            return _of_the_start(event)
         case happened.StartedFrom():
             return _start_of(event)
         case happened.OptimizerChosen():
@@ -181,6 +176,15 @@ def news(event: Event) -> str | None:
         case happened.RunEnded():
             return f"{event.state}: {event.message}"
     return None
+
+
+def _of_the_start(event: happened.RunStarted) -> str:
+    number = f"{event.least_workers} to {event.workers}" if event.least_workers else f"{event.workers}"
+    workers = f" with {number} worker{'' if event.workers == 1 else 's'}" if event.workers else ""
+    onwards = f", going on from step {event.resumed_at_step:,}" if event.resumed_at_step is not None else ""
+    where = "" if event.devices in ([], ["cpu"]) else f", on {' and '.join(event.devices)}"
+    what = f"{event.rows:,} rows, {event.parameters:,} parameters, {event.strategy}"
+    return f"training on {event.data}: {what}{workers}{where}{onwards}"
 
 
 def _of_blocks(event: happened.BlocksOwned) -> str:

@@ -11,6 +11,8 @@ from aimass.core.errors import Conflict, DataError, Forbidden, NotFound, Unautho
 
 CSV = "age,plan,churn\n" + "20,gold,no\n70,free,yes\n35,free,no\n66,gold,yes\n" * 50
 CONFIG = {"epochs": 3, "model": {"name": "linear"}}
+TRANSFORMER = {"name": "transformer", "layers": 1, "heads": 1, "width": 16, "context": 16}
+CNN, TWO = {"name": "cnn", "channels": [4], "hidden": [8]}, {"name": "ensemble", "models": 2}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,29 @@ def test_the_whole_way(client, csv, tmp_path, churn):
         assert answer["probability"] == pytest.approx(expected["probability"], abs=1e-9)
     assert client.predict("churn", [[70, "free"], [20, None]]) == answers
     assert client.usage()["object"] == "usage"
+
+
+def test_texts_and_images_are_learnt_by_jobs_and_answered(client, tmp_path):
+    import aimass
+
+    (tmp_path / "poem.txt").write_text("a rose is a rose is a rose. " * 60)
+    poem = client.datasets.create(file=client.files.upload(tmp_path / "poem.txt").id)
+    digits = client.datasets.create(sample="digits")
+    jobs = [
+        client.jobs.create(dataset=poem.id, model="poet", config={"epochs": 1, "model": TRANSFORMER}),
+        client.jobs.create(dataset=digits.id, model="reader", config={"epochs": 1, "model": CNN, "strategy": TWO}),
+    ]
+    assert ["test" in job.wait(timeout_s=240).metrics for job in jobs] == [True, True]
+    poet, reader = (aimass.load(client.models.download(name, tmp_path / name)) for name in ("poet", "reader"))
+    assert (poet.config.name, reader.config.name, reader.config.member.name) == ("transformer", "ensemble", "cnn")
+    for name in ("poet", "reader"):
+        client.deployments.create(model=name)
+    texts = [{"text": "a rose"}, {"text": ""}]
+    assert client.predict("poet", texts) == poet.predict(texts)
+    images = aimass.data.load("digits").table.drop_columns("target").slice(0, 8).to_pylist()
+    for answer, expected in zip(client.predict("reader", images), reader.predict(images), strict=True):
+        assert answer["prediction"] == expected["prediction"]
+        assert answer["probability"] == pytest.approx(expected["probability"], abs=1e-6)
 
 
 def test_a_replay_with_a_key_is_one_answer(client, churn):

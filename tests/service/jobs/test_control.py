@@ -87,7 +87,7 @@ def test_what_cannot_work_is_refused_at_the_door(place):
 
 def test_jobs_run_in_order_within_the_limits(place):
     jobs = place.jobs(limits=Limits(cpus=1, memory_bytes=16 * 10**9))
-    made = [jobs.create(place.project, dataset=place.sample(), config={"epochs": 1})["id"] for _ in range(3)]
+    made = [jobs.create(place.project, dataset=place.sample(), config={"epochs": 1})["id"] for _ in range(2)]
     most = 0
     jobs.start()
     try:
@@ -104,7 +104,7 @@ def test_jobs_run_in_order_within_the_limits(place):
     rows = [place.row(job) for job in made]
     assert all(one.ended <= other.started for one, other in pairwise(rows))
     versions, _ = place.registry.versions(place.project, "iris", Page())
-    assert sorted(version.number for version in versions) == [1, 2, 3]
+    assert sorted(version.number for version in versions) == [1, 2]
 
 
 def test_a_job_over_its_memory_fails_and_says_so(place, jobs):

@@ -32,7 +32,7 @@ os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
 
 import aimass
 from aimass.core.errors import AimassError
-from aimass.training.workers import worker
+from aimass.training.workers import entry
 
 LAYERS, WIDTH, BATCH = 32, 1024, 64
 BYTES_A_PARAMETER = 16  # float32: p, g and two states
@@ -67,10 +67,10 @@ def hold_to(limit_bytes: int) -> None:
 
 def work_within(limit_bytes: int, context: Any) -> None:
     """What a worker's process runs."""
-    from aimass.training.workers import worker
+    from aimass.training.workers import entry
 
     hold_to(limit_bytes)
-    worker.main(context)
+    entry.main(context)
 
 
 class Watch(threading.Thread):
@@ -121,7 +121,7 @@ def train(strategy: str, workers: int, limit_bytes: int, steps: int) -> dict[str
     """
     data = aimass.data.load("digits")
     if limit_bytes and workers > 1:
-        worker.main = partial(work_within, limit_bytes)  # type: ignore[assignment]  # what a run starts its workers with
+        entry.main = partial(work_within, limit_bytes)  # type: ignore[assignment]  # what a run starts its workers with
     elif limit_bytes:
         hold_to(limit_bytes)
     rows = BATCH if strategy in ("single", "pipeline") else BATCH // workers

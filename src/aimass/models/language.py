@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,7 +99,7 @@ def go_on(
     P(next = b) ∝ exp(z_b / temperature), over the `top_k` largest z. Each byte is drawn anew from the last `context` bytes.
 
     Args:
-        module: gives logits (1, T, 256) of bytes (1, T).
+        module: gives logits (1, T, 256) of bytes (1, T); or has `follow`, which gives those of the next byte alone.
         prompt: what to go on with; nothing stands for the end of another document.
         context: the most bytes that the module sees.
         max_bytes: how many to add at most.
@@ -107,21 +108,31 @@ def go_on(
         generator: the random numbers.
         tell: takes each byte as soon as it is drawn.
     """
-    device = next(module.parameters()).device
-    numbers = torch.empty(1, 0, device=device)
+    follow: Callable[[int], Any] = getattr(module, "follow", partial(_Anew, module))
+    follower = follow(context)
     text = bytearray(prompt or END)
     first = len(text)
     with torch.inference_mode(), _one_thread():
         while len(text) - first < max_bytes:
-            window = torch.frombuffer(text[-context:], dtype=torch.uint8)[None].to(device)
-            logits = module(numbers, window)[0, -1].double().cpu()
-            symbol = _draw(logits, temperature, top_k, generator)
+            symbol = _draw(follower.logits(text).double().cpu(), temperature, top_k, generator)
             if symbol == END[0]:
                 break
             text.append(symbol)
             if tell is not None:
                 tell(bytes(text[-1:]))
     return bytes(text[first:])
+
+
+class _Anew:
+    """Follows a text with a module that keeps nothing: all of the window goes through it for each byte."""
+
+    def __init__(self, module: nn.Module, context: int) -> None:
+        self._module, self._context, self._device = module, context, next(module.parameters()).device
+
+    def logits(self, text: bytearray) -> Tensor:
+        window = torch.frombuffer(text[-self._context :], dtype=torch.uint8)[None].to(self._device)
+        logits: Tensor = self._module(torch.empty(1, 0, device=self._device), window)[0, -1]
+        return logits
 
 
 def answer_texts(module: nn.Module, numbers: Tensor, symbols: Tensor) -> Tensor:

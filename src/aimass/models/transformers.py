@@ -16,6 +16,32 @@ from aimass.data.text import NUM_BYTES
 _INITIAL_STD = 0.02
 
 
+class Past:
+    """The keys and values of the places that a block has seen: (R, H, T, D / H) each.
+
+    Args:
+        context: how many places there are at most.
+    """
+
+    def __init__(self, context: int) -> None:
+        self._context, self._length = context, 0
+        self._keys, self._values = torch.empty(0), torch.empty(0)
+
+    def add(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep those of the next places too.
+
+        Returns:
+            those of all places until now.
+        """
+        if not self._length:
+            rows, heads, _, size = keys.shape
+            self._keys, self._values = (keys.new_empty(rows, heads, self._context, size) for _ in range(2))
+        start, self._length = self._length, self._length + keys.shape[2]
+        self._keys[:, :, start : self._length] = keys
+        self._values[:, :, start : self._length] = values
+        return self._keys[:, :, : self._length], self._values[:, :, : self._length]
+
+
 class Embedding(nn.Module):
     """Bytes and their places as vectors."""
 
@@ -25,9 +51,9 @@ class Embedding(nn.Module):
         self.place = nn.Embedding(context, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, numbers: Tensor, symbols_RT: Tensor) -> Tensor:
-        """(R, T, D) of bytes (R, T); `numbers`, of which text has none, are not looked at."""
-        places = torch.arange(symbols_RT.shape[1], device=symbols_RT.device)
+    def forward(self, numbers: Tensor, symbols_RT: Tensor, first: int = 0) -> Tensor:
+        """(R, T, D) of bytes (R, T) from a place on; `numbers`, of which text has none, are not looked at."""
+        places = torch.arange(first, first + symbols_RT.shape[1], device=symbols_RT.device)
         embedded: Tensor = self.dropout(self.byte(symbols_RT.long()) + self.place(places))
         return embedded
 
@@ -45,15 +71,18 @@ class Block(nn.Module):
         self.widen = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
 
-    def forward(self, x_RTD: Tensor) -> Tensor:
-        """(R, T, D) of (R, T, D). No place sees one behind it."""
-        x_RTD = x_RTD + self._drop(self.attended(self._attend(self.query_key_value(self.attention_norm(x_RTD)))))
+    def forward(self, x_RTD: Tensor, past: Past | None = None) -> Tensor:
+        """(R, T, D) of (R, T, D). No place sees one behind it; a single one sees the past too, and whatever comes is added to that."""
+        x_RTD = x_RTD + self._drop(self.attended(self._attend(self.query_key_value(self.attention_norm(x_RTD)), past)))
         return x_RTD + self._drop(self.narrow(F.gelu(self.widen(self.forward_norm(x_RTD)))))
 
-    def _attend(self, together: Tensor) -> Tensor:
+    def _attend(self, together: Tensor, past: Past | None) -> Tensor:
         rows, length, _ = together.shape
         query, key, value = together.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (R, H, T, D / H)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
+        if past is not None:
+            key, value = past.add(key, value)
+        dropped = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=length > 1, dropout_p=dropped)
         return mixed.transpose(1, 2).reshape(rows, length, -1)
 
     def _drop(self, values: Tensor) -> Tensor:
@@ -118,6 +147,52 @@ class TransformerNetwork(nn.Module):
         logits: Tensor = self.head(x_RTD)
         return logits
 
+    def follow(self, context: int) -> Follower:
+        """Begin to go on with a text.
+
+        Args:
+            context: how many of its last bytes are looked at, at most as many as the network can.
+        """
+        return Follower(self, context)
+
     def pieces(self) -> list[nn.Module]:
         """The embedding, the blocks and the head. The weights of a byte are in the first and in the last: one tensor where `tied`."""
         return [self.embedding, *self.blocks, self.head]
+
+
+class Follower:
+    """Goes with a text that grows by a byte at a time, and says what may come next: what its blocks found at earlier places is kept.
+
+    So a byte costs a pass of one place, which attends to those before. Once the text is longer than the context, each byte moves the
+    window, and every byte in it to another place; as places are learned, nothing that was found before holds there, and all of the
+    window goes through the network again.
+
+    Args:
+        network: what goes on with the text.
+        context: how many of its last bytes are looked at.
+
+    >>> network = TransformerNetwork(layers=1, heads=2, width=8, context=16)
+    >>> follower = network.follow(16)
+    >>> [tuple(follower.logits(text).shape) for text in (bytearray(b"ab"), bytearray(b"abc"))]
+    [(256,), (256,)]
+    """
+
+    def __init__(self, network: TransformerNetwork, context: int) -> None:
+        self._network, self._context = network, context
+        self._seen = 0
+        self._pasts: list[Past] = []
+
+    def logits(self, text: bytearray) -> Tensor:
+        """Logits (V,) of the byte after a text: the first one, or that of before with a byte more."""
+        is_next = 0 < self._seen == len(text) - 1 < self._context
+        if not is_next:
+            self._pasts = [Past(self._context) for _ in self._network.blocks]
+        new = text[-1:] if is_next else text[-self._context :]
+        first, self._seen = self._seen if is_next else 0, len(text)
+        network, device = self._network, self._network.embedding.byte.weight.device
+        symbols_RT = torch.frombuffer(new, dtype=torch.uint8)[None].to(device)
+        x_RTD = network.embedding(torch.empty(1, 0, device=device), symbols_RT, first)
+        for block, past in zip(network.blocks, self._pasts, strict=True):
+            x_RTD = block(x_RTD, past)
+        logits: Tensor = network.head(x_RTD[:, -1:])[0, 0]
+        return logits

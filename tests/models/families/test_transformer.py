@@ -118,6 +118,43 @@ class Fixed(nn.Module):
         return self.logits.expand(*given.shape, 256)
 
 
+class Forgetful(nn.Module):
+    """A network of which nothing is kept from byte to byte."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, numbers, given):
+        return self.network(numbers, given)
+
+
+@pytest.mark.parametrize("prompt", [b"", b"the cat says ", b"the dog says bark. the cat says "], ids=len)
+@pytest.mark.parametrize("draw", [{"temperature": 0.0}, {"temperature": 1.5}, {"temperature": 1.2, "top_k": 5}], ids=str)
+def test_what_is_kept_from_byte_to_byte_changes_no_byte(prompt, draw, trained):
+    """Neither before the window of 24 bytes is full, nor when it slides."""
+    module, lengths = trained.model.module, []
+    hook = module.blocks[0].register_forward_hook(lambda _, given, __: lengths.append(given[0].shape[1]))
+    kept, anew = (
+        go_on(network, prompt, context=24, max_bytes=60, generator=torch.Generator().manual_seed(4), **draw)
+        for network in (module, Forgetful(module))
+    )
+    hook.remove()
+    assert kept == anew
+    assert len(kept) > 10
+    first, drawn = max(len(prompt), 1), min(len(kept) + 1, 60)  # the end of a document is drawn, and not given
+    assert lengths[:drawn] == [min(first, 24), *[1 if first + more <= 24 else 24 for more in range(1, drawn)]]
+
+
+def test_it_follows_a_text_with_the_logits_of_the_whole(network):
+    text = bytes(symbols(1, 20)[0].tolist())
+    follower = network.follow(12)
+    with torch.inference_mode():
+        for stop in range(3, 20):
+            window = torch.frombuffer(bytearray(text[max(0, stop - 12) : stop]), dtype=torch.uint8)[None]
+            torch.testing.assert_close(follower.logits(bytearray(text[:stop])), network(torch.empty(1, 0), window)[0, -1])
+
+
 def test_bytes_are_drawn_by_their_chances():
     logits = torch.full((256,), -torch.inf)
     logits[[97, 98, 99]] = torch.tensor([0.5, 0.3, 0.2]).log()

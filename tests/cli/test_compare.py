@@ -8,7 +8,7 @@ from aimass.training.run import Run
 def test_a_table_a_picture_and_what_stands_below(aimass):
     outcome = aimass(
         "compare", "iris", "--strategies", "single,psm:staleness=1", "--epochs", "2", "--model.hidden", "8", "--link", "1ms",
-        "--kill", "1@600s", "--target-loss", "100", "--out", "compared.png",
+        "--kill", "1@600s", "--target-loss", "100", "--plot", "compared.png",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     assert "1/2  single" in outcome.err

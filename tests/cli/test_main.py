@@ -5,7 +5,24 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "pyarrow", "pydantic", "sklearn", "numpy", "matplotlib", "pandas", "httpx", "sqlalchemy", "fastapi", "uvicorn", "msgspec")
-COMMANDS = ("train", "predict", "evaluate", "data", "runs", "demo", "up", "login", "files", "datasets", "jobs", "models", "deploy")
+COMMANDS = (
+    "train",
+    "compare",
+    "settings",
+    "predict",
+    "generate",
+    "evaluate",
+    "data",
+    "runs",
+    "demo",
+    "up",
+    "login",
+    "files",
+    "datasets",
+    "jobs",
+    "models",
+    "deploy",
+)
 COMMANDS += ("deployments", "engines", "usage", "keys", "projects")
 
 

@@ -116,9 +116,3 @@ def test_helps_are_read_over_several_lines():
         """
 
     assert argument_helps(documented) == {"one": "the first, over two lines: really.", "two": "the second."}
-
-
-def test_the_help_of_train_ends_with_the_table(start):
-    out, _ = start("train", "--help").communicate(timeout=60)
-    _, _, shown = out.partition("Every setting")
-    assert [name for name in table() if f" {name} " not in shown] == []

@@ -14,9 +14,9 @@ from aimass.cli.demo import demo
 from aimass.cli.deploy import deploy, engines
 from aimass.cli.evaluate import evaluate
 from aimass.cli.generate import generate
+from aimass.cli.help import settings, with_most_used
 from aimass.cli.login import login
 from aimass.cli.predict import predict
-from aimass.cli.settings import SettingsCommand
 from aimass.cli.train import train
 from aimass.cli.up import up
 from aimass.core.errors import UsageError
@@ -35,16 +35,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=SettingsCommand, epilog="Example: aimass train customers.csv --target churn --workers 2 --optimizer.lr 0.01 --out churn")(
-    train
-)
 app.command(
-    cls=SettingsCommand,
-    epilog="Example: aimass compare digits --strategies async_sgd,parameter_server:staleness=3 --workers 2 --slow 1:3x --out compare.png",
+    cls=with_most_used("target", "model", "workers", "strategy", "epochs", "optimizer", "lr", "batch_size", "out", "plot"),
+    epilog="Example: aimass train customers.csv --target churn --workers 2 --lr 0.01 --out churn",
+)(train)
+app.command(
+    cls=with_most_used("strategies", "workers", "target", "model", "epochs", "target_loss", "slow", "kill", "link", "plot"),
+    epilog="Example: aimass compare digits --strategies async_sgd,parameter_server:staleness=3 --workers 2 --slow 1:3x --plot compare.png",
 )(compare)
 app.command(epilog="Example: aimass predict churn new_customers.csv --out predictions.csv")(predict)
 app.command(epilog="Example: aimass generate poet 'Once upon a time' --max-bytes 300 --temperature 0.7")(generate)
 app.command(epilog="Example: aimass evaluate churn last_month.csv")(evaluate)
+app.command(epilog="Example: aimass settings optimizer")(settings)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command()(demo)

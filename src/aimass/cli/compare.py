@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aimass.cli.help import HelpAll
 from aimass.cli.interrupts import StopInOrder
 from aimass.cli.options import AsJson, Source
 from aimass.cli.output import print_json, print_table
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 COMPARED, RESULT = "What is compared", "Result"
 
 
-@taking(OF_DATA | OF_MODEL | OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END, before="out")
+@taking(OF_DATA | OF_MODEL | OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END, before="plot")
 def compare(
     context: typer.Context,
     data: Source,
@@ -58,20 +59,20 @@ def compare(
         str | None, option(COMPARED, "What exchanges go over, as bandwidth and latency, such as 20mbit,50ms.", metavar="RATE,TIME")
     ] = None,
     repeats: Annotated[int, option(COMPARED, "How often each runs, in turns; each figure is the median then.")] = 1,
-    out: Annotated[Path | None, option(RESULT, "Draw the loss over time and over bytes: .png, .svg or .pdf.", metavar="FILE")] = None,
+    plot: Annotated[Path | None, option(RESULT, "Draw the loss over time and over bytes: .png, .svg or .pdf.", metavar="FILE")] = None,
     progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
     json: AsJson = False,
+    help_all: HelpAll = False,
 ) -> None:
-    """Train the same model from the same seed by several strategies, and see how soon each reaches a loss, and at what cost. Every setting
-    in the table below but those of strategies is an option too."""
+    """Train the same model from the same seed by several strategies, and see how soon each reaches a loss, and at what cost."""
     from aimass.data import load
     from aimass.training.comparing.compare import Contest, read
     from aimass.training.comparing.picture import check_format
 
     given = given_of(context)
     settings = {name: given[name] for name in SETTINGS if name in given and name != "workers"} | context.meta[META]
-    if out is not None:
-        check_format(out)
+    if plot is not None:
+        check_format(plot)
     wanted = read(
         strategies, workers, target_loss=target_loss, slow=slow, kill=kill, link=link, repeats=repeats, settings=_with_model(settings)
     )
@@ -84,7 +85,7 @@ def compare(
         say = None if json else lambda line: typer.echo(line, err=True)
         style: Any = progress.value if progress else None
         found = contest.carry_out(style="none" if json else style, say=say, started=stop.started, is_stopped=lambda: stop.is_asked)
-    _report(found, out, as_json=json)
+    _report(found, plot, as_json=json)
     if stop.is_asked:
         raise Cancelled("stopped; the runs that ended are above, and `aimass runs list` shows the one that was under way")
 
@@ -95,10 +96,10 @@ def _with_model(settings: dict[str, Any]) -> dict[str, Any]:
     return {"model": "mlp", **settings} if needed else settings
 
 
-def _report(found: Comparison, out: Path | None, *, as_json: bool) -> None:
+def _report(found: Comparison, plot: Path | None, *, as_json: bool) -> None:
     from aimass.training.comparing.table import header, lines, row
 
-    drawn = found.plot(out) if out is not None and any(entry.shown for entry in found.entries) else None
+    drawn = found.plot(plot) if plot is not None and any(entry.shown for entry in found.entries) else None
     if as_json:
         return print_json({**found.as_dict(), "plot": str(drawn) if drawn else None})
     columns = header(found)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aimass.cli.help import HelpAll, SettingsCommand, with_most_used
 from aimass.cli.options import AsJson, Limit
 from aimass.cli.output import first_of, moment, print_json, print_list, print_more, print_table, size
-from aimass.cli.settings import META, SettingsCommand, with_names
+from aimass.cli.settings import META, with_names
 from aimass.cli.training_options import (
     COLUMNS,
     DATA_OPTIONS,
@@ -35,7 +36,10 @@ Follow = Annotated[bool, option(JOB, "Show how it goes, until it has ended.", "-
 DATA_HELP = "A data set's id; or what one is made of: a file here, a file's id, or a sample such as digits."
 
 
-@app.command(cls=SettingsCommand, epilog="Example: aimass jobs create customers.csv --target churn --workers 2 --epochs 10 --follow")
+@app.command(
+    cls=with_most_used("target", "model", "family", "workers", "strategy", "epochs", "optimizer", "lr", "batch_size", "follow"),
+    epilog="Example: aimass jobs create customers.csv --target churn --workers 2 --epochs 10 --follow",
+)
 @taking(COLUMNS, before="model")
 @taking(OF_WORKERS | OF_STEPS, before="start_from")
 @taking(OF_TRANSFER | OF_END, before="json")
@@ -51,8 +55,9 @@ def create(
         str | None, option(TRAINING, "Begin with a model of the registry: churn, churn@3 or churn@production.", metavar="MODEL")
     ] = None,
     json: AsJson = False,
+    help_all: HelpAll = False,
 ) -> None:
-    """Start training: from a data set, or from a file here in one go. Every setting in the table below is an option too."""
+    """Start training: from a data set, or from a file here in one go."""
     from aimass.client import Client
 
     given = given_of(context)

@@ -10,8 +10,6 @@ from inspect import getdoc
 from types import NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from typer.core import TyperCommand
-
 from aimass.core.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -62,19 +60,6 @@ class Setting:
                     return text
                 raise UsageError(f"--{self.name} {text!r} is not JSON; write it like --{self.name} '{{\"rho\": 0.9}}'") from None
         return text
-
-
-class SettingsCommand(TyperCommand):
-    """A command that takes every dotted setting as an option, beside those that it declares. They are left in `ctx.meta[META]`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        kept, found = lift(args)
-        ctx.meta[META] = found
-        return super().parse_args(ctx, kept)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        _print_table()
 
 
 def lift(args: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -220,17 +205,3 @@ def argument_helps(documented: object) -> dict[str, str]:
     section = re.split(r"\n\S|\n\n", section)[0]
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
-
-
-def _print_table() -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    rows = Table(title="Every setting, as --NAME VALUE", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    rows.add_column("name", style="bold cyan", no_wrap=True)
-    rows.add_column("default", overflow="fold")
-    rows.add_column("what it is")
-    for setting in table().values():
-        rows.add_row(setting.name, setting.default, f"{setting.of}: {setting.help}" if setting.of else setting.help)
-    Console().print(rows, highlight=False, markup=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aimass.cli.exchange import print_groups, print_servers, print_shares, staleness_line, traffic_line
+from aimass.cli.help import HelpAll
 from aimass.cli.interrupts import StopInOrder
 from aimass.cli.options import AsJson
 from aimass.cli.output import figures, print_json
@@ -58,8 +59,9 @@ def train(
     plot: Annotated[Path | None, option(RESULT, "Draw the learning curve: .png, .svg or .pdf.", metavar="FILE")] = None,
     progress: Annotated[Progress | None, option(RESULT, "By default a bar in a terminal, and lines elsewhere.")] = None,
     json: AsJson = False,
+    help_all: HelpAll = False,
 ) -> None:
-    """Train a model on data; or with --resume go on with a run. Every setting in the table below is an option too."""
+    """Train a model on data, or go on with a run by --resume RUN."""
     given = given_of(context)
     settings = {name: given[name] for name in SETTINGS if name in given} | context.meta[META]
     _check_places(out, plot)

@@ -208,7 +208,7 @@ def test_an_epoch_that_ended_while_the_one_before_was_evaluated_is_evaluated_whe
     kept = json.loads(path.read_text())
     state, rows = kept["trainer"], 120
     last, counters = state["history"].pop(), state["counters"]
-    state["curve"] = {"loss": counters["loss"] - rows * last["train_loss"], "loss_rows": counters["loss_rows"] - rows}
+    state["curve"] = {"loss": counters["loss"] - rows * last["train_loss"], "loss_weight": counters["loss_weight"] - rows}
     path.write_text(json.dumps(kept))
 
     run.resume(epochs=4).wait()

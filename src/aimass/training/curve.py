@@ -30,8 +30,8 @@ class Moment:
         elapsed_s: since the run began, over every resumption.
         step: batches that are committed.
         rows: trained on.
-        loss: the sum of losses times rows.
-        loss_rows: the rows of that sum.
+        loss: the sum of losses times the weights of their rows.
+        loss_weight: the weight of the rows of that sum.
         bytes_moved: sent and received by all workers.
     """
 
@@ -40,13 +40,13 @@ class Moment:
     step: int
     rows: int
     loss: float
-    loss_rows: int
+    loss_weight: float
     bytes_moved: int
 
     def mean_since(self, before: Moment) -> float | None:
-        """The mean loss of the rows since then; None where there were none."""
-        rows = self.loss_rows - before.loss_rows
-        return (self.loss - before.loss) / rows if rows else None
+        """The mean loss of the rows since then, by their weights; None where they have none."""
+        weight = self.loss_weight - before.loss_weight
+        return (self.loss - before.loss) / weight if weight > 0 else None
 
 
 class Curve:
@@ -72,18 +72,21 @@ class Curve:
             before: what `state` gave when the counters were what they are now.
         """
         self._told = now = self.now()
-        self._epoch = replace(now, **before) if before else now
+        self._epoch = now
+        if before:
+            weight = before["loss_weight"] if "loss_weight" in before else before["loss_rows"]  # once all rows counted alike
+            self._epoch = replace(now, loss=before["loss"], loss_weight=weight)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: since when an epoch's loss is counted, so that it is that of all the epoch's rows in the end."""
-        return {"loss": self._epoch.loss, "loss_rows": self._epoch.loss_rows}
+        return {"loss": self._epoch.loss, "loss_weight": self._epoch.loss_weight}
 
     def now(self) -> Moment:
         """What has been counted so far."""
         counters = self._counters
         step, elapsed_s = self._leases.committed_batches, self._rules.elapsed_s
         moved = counters.bytes_sent + counters.bytes_received
-        return Moment(time.monotonic(), elapsed_s, step, counters.rows, counters.loss, counters.loss_rows, moved)
+        return Moment(time.monotonic(), elapsed_s, step, counters.rows, counters.loss, counters.loss_weight, moved)
 
     @property
     def is_due(self) -> bool:

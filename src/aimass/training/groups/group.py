@@ -46,7 +46,7 @@ from aimass.parameters.groups import (
 from aimass.training.groups.cuts import cut, divide, smooth
 from aimass.training.groups.member import Member
 from aimass.training.health.operations import LEASING, PUSHING, WAITING
-from aimass.training.workers.words import LOSS, LOSS_ROWS, ROWS, STEPS
+from aimass.training.workers.words import LOSS, LOSS_ROWS, LOSS_WEIGHT, ROWS, STEPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -269,7 +269,9 @@ class Group(Member):
         words[at + ROWS] += num_rows
         words[at + ROWS_DONE] += num_rows
         if isfinite(loss):
-            reals[at + LOSS] += loss * num_rows
+            counted = weight if weight >= 0 else num_rows  # a change that is not finite comes without its weight
+            reals[at + LOSS] += loss * counted
+            reals[at + LOSS_WEIGHT] += counted
             words[at + LOSS_ROWS] += num_rows
         return weight
 

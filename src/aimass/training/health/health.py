@@ -225,7 +225,7 @@ class _Window:
 
     def __init__(self, counters: Counters) -> None:
         self.steps, self.rows, self.refused = counters.steps, counters.rows, counters.num_refused
-        self.loss, self.loss_rows = counters.loss, counters.loss_rows
+        self.loss, self.loss_rows, self.loss_weight = counters.loss, counters.loss_rows, counters.loss_weight
 
     def mean_since(self, before: _Window) -> float | None:
         """The mean loss of the rows since then; infinity where most rows had none that is finite, although their gradients were taken;
@@ -233,7 +233,8 @@ class _Window:
         rows, finite, steps = self.rows - before.rows, self.loss_rows - before.loss_rows, self.steps - before.steps
         if 2 * finite < rows and 2 * (self.refused - before.refused) < steps:
             return inf
-        return (self.loss - before.loss) / finite if finite else None
+        weight = self.loss_weight - before.loss_weight
+        return (self.loss - before.loss) / weight if weight > 0 else None
 
 
 def _told(alarm: Alarm, step: int) -> Diverged:

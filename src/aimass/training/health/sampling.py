@@ -18,7 +18,7 @@ class _Seen:
     cpu_s: float
     rows: int
     loss: float
-    loss_rows: int
+    loss_weight: float
 
 
 class Sampler:
@@ -27,13 +27,13 @@ class Sampler:
     def __init__(self) -> None:
         self._seen: dict[int | None, _Seen] = {}
 
-    def see(self, worker: int | None, pid: int, counted: tuple[int, float, int] | None) -> dict[str, Any] | None:
+    def see(self, worker: int | None, pid: int, counted: tuple[int, float, float] | None) -> dict[str, Any] | None:
         """Sample one process. The first time there is nothing to compare with, and None is returned; so it is when it is gone.
 
         Args:
             worker: its slot, or None for the run's own process.
             pid: the process.
-            counted: rows, sum of losses times rows, and the rows of that sum, so far; None for one that trains on none.
+            counted: rows, sum of losses times weights, and the weight of that sum, so far; None for one that trains on none.
 
         Returns:
             `pid`, `cpu_percent` (100 is one core), `rss_bytes`, and of one that trains `rows_per_s` and `loss`, the mean over the rows
@@ -46,8 +46,8 @@ class Sampler:
         except psutil.Error:
             self._seen.pop(worker, None)
             return None
-        rows, loss, loss_rows = counted or (0, 0.0, 0)
-        now = _Seen(pid, time.monotonic(), times.user + times.system, rows, loss, loss_rows)
+        rows, loss, loss_weight = counted or (0, 0.0, 0.0)
+        now = _Seen(pid, time.monotonic(), times.user + times.system, rows, loss, loss_weight)
         before = self._seen.get(worker)
         self._seen[worker] = now
         if before is None or before.pid != pid:
@@ -60,8 +60,8 @@ class Sampler:
         }
         if counted is not None:
             if rows < before.rows:  # the run went back, and counts anew
-                before = _Seen(pid, before.when, before.cpu_s, 0, 0.0, 0)
-            learnt = loss_rows - before.loss_rows
+                before = _Seen(pid, before.when, before.cpu_s, 0, 0.0, 0.0)
+            learnt = loss_weight - before.loss_weight
             sample["rows_per_s"] = round((rows - before.rows) / elapsed_s, 1)
             sample["loss"] = (loss - before.loss) / learnt if learnt > 0 else None
         return sample

@@ -20,7 +20,7 @@ from aimass.training.events import WorkerRecovered, WorkersSampled, WorkerStalle
 from aimass.training.health.operations import AWAITS_OTHERS, NAMES, STARTING
 from aimass.training.health.sampling import Sampler
 from aimass.training.health.stalls import Still, Watched, ask_for_stack, culprits, place_of, stack_of
-from aimass.training.workers.words import LOSS, LOSS_ROWS, OPERATION, ROWS, SINCE_NS
+from aimass.training.workers.words import LOSS, LOSS_WEIGHT, OPERATION, ROWS, SINCE_NS
 
 if TYPE_CHECKING:
     from aimass.core.events import Event
@@ -176,9 +176,9 @@ class Watch:
         if driver is not None:
             self._tell(WorkersSampled(driver=driver, workers=workers))
 
-    def _counted(self, worker: int | None) -> tuple[int, float, int] | None:
-        """Rows, loss and its rows of one process. The run's own trains only where there are no workers."""
+    def _counted(self, worker: int | None) -> tuple[int, float, float] | None:
+        """Rows, loss and its weight of one process. The run's own trains only where there are no workers."""
         if worker is None and not self._trains_here:
             return None
-        at, words = self._server.layout.slot(worker or 0), self._server.words
-        return words[at + ROWS], self._server.reals[at + LOSS], words[at + LOSS_ROWS]
+        at, reals = self._server.layout.slot(worker or 0), self._server.reals
+        return self._server.words[at + ROWS], reals[at + LOSS], reals[at + LOSS_WEIGHT]

@@ -31,10 +31,19 @@ _LEAST_WEIGHT = 1e-30
 
 @dataclass(slots=True)
 class Found:
-    """What a worker found in its part: the mean loss of its rows, their weight, and how many they are."""
+    """What a worker found in its part.
+
+    Args:
+        loss: the sum of its batches' mean losses times their weights.
+        weight: of its rows.
+        share: how much its gradient counts beside the others'.
+        num_rows: how many rows they are.
+        is_refused: whether the gradient is not finite.
+    """
 
     loss: float = 0.0
     weight: float = 0.0
+    share: float = 0.0
     num_rows: int = 0
     is_refused: bool = False
 
@@ -80,6 +89,8 @@ class Exchange:
                 return
             if part is not None:
                 yield part
+                if worker.after_step is not None:
+                    worker.after_step()
                 if self._leaves:
                     return
             elif table.is_done:
@@ -105,12 +116,13 @@ class Exchange:
             found.loss += loss * weight
             found.weight += weight
             found.num_rows += len(batch["rows"])
+        found.share = found.weight
         if not part.batches:
             gradient.zero_()
         elif self._total is not None:
             torch.mul(self._total, 1.0 / part.num_rows, out=gradient)
         elif self._is_alone:
-            found.loss, found.weight = found.loss / found.weight * part.num_rows, part.num_rows  # it is the mean already
+            found.share = part.num_rows  # it is the mean already
         else:
             gradient.mul_(found.weight / part.num_rows)
         table.end(self._slot)
@@ -131,7 +143,7 @@ class Exchange:
         found.is_refused = found.num_rows > 0 and not is_finite(own.gradient)
         if found.is_refused:
             own.gradient.zero_()
-        own.extras[WEIGHT], own.extras[LEAVES] = 0.0 if found.is_refused else found.weight, self._words[STOP]
+        own.extras[WEIGHT], own.extras[LEAVES] = 0.0 if found.is_refused else found.share, self._words[STOP]
         self._worker.does(REDUCING)
         self._worker.moved(sent=self._sent, received=self._sent, messages=self._messages)
         try:
@@ -147,7 +159,7 @@ class Exchange:
         self._leaves = leaves > 0
         before = server.done
         if part.batches:  # first, since the round may end the epoch that this loss belongs to
-            worker.report(loss=found.loss / found.weight, rows=found.num_rows, batches=len(part.batches))
+            worker.report(loss=found.loss / found.weight, rows=found.num_rows, batches=len(part.batches), weight=found.weight)
         if weight:
             if weight != part.num_rows:
                 own.gradient.mul_(part.num_rows / weight)

@@ -63,10 +63,10 @@ class AsyncSGD(Strategy):
         for batch in worker.batches():
             clock = worker.pull()
             loss, gradient = worker.gradient(batch)
+            worker.report(loss=loss)
             if waits:
                 worker.does(WAITING)
             worker.push(gradient, clock)
-            worker.report(loss=loss)
 
 
 PLUGIN = AsyncSGD

@@ -82,8 +82,8 @@ class BlockAsyncSGD(Strategy):
             own = gradient[server.own]
             worker.clip(own)
             worker.moved(sent=4 * len(own) if server.layout.num_slots > 1 else 0)
-            server.push(gradient, clock)
             worker.report(loss=loss)
+            server.push(gradient, clock)
 
 
 PLUGIN = BlockAsyncSGD

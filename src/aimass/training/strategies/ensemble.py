@@ -82,8 +82,8 @@ class Ensemble(Strategy):
                 worker.clip(gradient)
             else:
                 loss, gradient = float("nan"), worker.server.gradient.zero_()
-            worker.push(gradient, clock)
             worker.report(loss=loss)
+            worker.push(gradient, clock)
         network.sizes = None
 
     def _parts(self, batch: Batch, num_models: int, seed: int) -> list[list[int]]:

@@ -88,7 +88,7 @@ class IncrementalSGD(Strategy):
             clock = worker.pull()
             find.reset()
             loss, change = find(task)
-            worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
+            worker.report(loss=loss)
             worker.push(change if share == 1.0 else change.mul_(share), clock)
 
 

@@ -54,7 +54,7 @@ class LoadBalancedSGD(Strategy):
             clock = worker.pull()
             loss, gradient = worker.gradient(batch)
             leases.measure(worker.slot, len(batch["rows"]))
-            worker.report(loss=loss, batches=leases.part.counts)  # first, since the push may end the epoch that this loss belongs to
+            worker.report(loss=loss, batches=leases.part.counts)
             worker.push(gradient, clock)
 
 

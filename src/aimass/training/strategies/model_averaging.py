@@ -158,7 +158,7 @@ class ModelAveraging(Strategy):
             if config.states == "reset":
                 train.reset()
             loss, change = train(part)
-            worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
+            worker.report(loss=loss)
             if int8 is None:
                 pushed = worker.push(change, clock)
             else:

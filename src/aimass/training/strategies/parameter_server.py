@@ -117,7 +117,7 @@ class ParameterServer(Strategy):
         for part in worker.parts(config.sync_batches, config.sync_s):
             clock = worker.pull()
             loss, change = find(part)
-            worker.report(loss=loss)  # first, since the push may end the epoch that this loss belongs to
+            worker.report(loss=loss)
             if worker.push(change, clock) is Pushed.NOT_FINITE:
                 find.reset()
 

@@ -28,8 +28,8 @@ class Single(Strategy):
         for batch in worker.batches():
             clock = worker.pull()
             loss, gradient = worker.gradient(batch)
-            worker.push(gradient, clock)
             worker.report(loss=loss)
+            worker.push(gradient, clock)
 
 
 PLUGIN = Single

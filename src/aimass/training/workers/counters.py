@@ -28,7 +28,7 @@ from aimass.parameters.layout import (
     SLOT_VECTORS,
 )
 from aimass.training.health.operations import COMPUTE, EXCHANGE, IDLE, STARTING, STATES, WAIT
-from aimass.training.workers.words import LOSS, LOSS_ROWS, OPERATION, ROWS, STEPS
+from aimass.training.workers.words import LOSS, LOSS_ROWS, LOSS_WEIGHT, OPERATION, ROWS, STEPS
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
@@ -62,6 +62,7 @@ class Counters:
                 ROWS,
                 LOSS,
                 LOSS_ROWS,
+                LOSS_WEIGHT,
                 SLOT_REFUSED,
                 *range(SLOT_STALENESS, SLOT_STALENESS + NUM_STALENESS_BINS),
                 *_EXCHANGE,
@@ -93,8 +94,13 @@ class Counters:
 
     @property
     def loss(self) -> float:
-        """The sum over those rows of the loss that each had when it was trained on."""
+        """The sum over those rows of the loss that each had when it was trained on, times its weight."""
         return float(self._before["loss"]) + sum(self._reals[at + LOSS] for at in self._slots)
+
+    @property
+    def loss_weight(self) -> float:
+        """The weight of those rows."""
+        return float(self._before.get("loss_weight", self._before["loss_rows"])) + sum(self._reals[at + LOSS_WEIGHT] for at in self._slots)
 
     def refused(self, slot: int) -> int:
         """Gradients of one worker that were not finite, in this process's time."""
@@ -229,6 +235,7 @@ class Counters:
             "rows": self.rows,
             "loss": self.loss,
             "loss_rows": self.loss_rows,
+            "loss_weight": self.loss_weight,
             "refused": self.num_refused,
             "lost": self.num_lost,
             "staleness": self.staleness,
@@ -247,4 +254,4 @@ class Counters:
 
 
 def _nothing() -> dict[str, Any]:
-    return {"rows": 0, "loss": 0.0, "loss_rows": 0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}
+    return {"rows": 0, "loss": 0.0, "loss_rows": 0, "loss_weight": 0.0, "refused": 0, "lost": 0, "staleness": [0] * NUM_STALENESS_BINS}

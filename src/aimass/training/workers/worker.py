@@ -23,7 +23,7 @@ from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases.rows import TrainingRows, slice_batch
 from aimass.training.leases.table import Lease, LeaseTable
-from aimass.training.workers.words import BUFFERED, LEAVE, LOSS, LOSS_ROWS, OPERATION, ROWS, STEPS
+from aimass.training.workers.words import BUFFERED, LEAVE, LOSS, LOSS_ROWS, LOSS_WEIGHT, OPERATION, ROWS, STEPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,6 +140,8 @@ class Worker:
             if lease is not None:
                 self._prepare(lease)
                 yield lease
+                if self.after_step is not None:
+                    self.after_step()
                 self.publish_buffers()
                 if self.when_leased is not None:
                     self._leases.finished(self.when_leased)
@@ -222,23 +224,24 @@ class Worker:
         config, groups = self._optimizer, self.learner.manifest.groups
         return LocalOptimizer(config, [(group.start, group.stop, config.weight_decay_of(group.name), group.rate) for group in groups])
 
-    def report(self, *, loss: float, rows: int | None = None, batches: int | None = None) -> None:
-        """Count what was just done, and its mean loss.
+    def report(self, *, loss: float, rows: int | None = None, batches: int | None = None, weight: float | None = None) -> None:
+        """Count what is done, and its mean loss: before it is pushed, since the push may end the epoch that this loss belongs to.
 
         Args:
             loss: over the rows.
             rows: how many; by default those of all batches since the last report.
             batches: how many; by default all since then.
+            weight: of the rows; by default that of all batches since then.
         """
-        at, rows = self._at, self._num_rows if rows is None else rows
-        self._words[at + STEPS] += self._num_batches if batches is None else batches
-        self._words[at + ROWS] += rows
+        at, words, rows = self._at, self._words, self._num_rows if rows is None else rows
+        words[at + STEPS] += self._num_batches if batches is None else batches
+        words[at + ROWS] += rows
         if math.isfinite(loss):
-            self._reals[at + LOSS] += loss * rows
-            self._words[at + LOSS_ROWS] += rows
+            reals, weight = self._reals, self._weights if weight is None else weight
+            reals[at + LOSS] += loss * weight
+            reals[at + LOSS_WEIGHT] += weight
+            words[at + LOSS_ROWS] += rows
         self._forget()
-        if self.after_step is not None:
-            self.after_step()
 
     def tell(self) -> None:
         """Let the driver know that some batches are done, and see this worker's buffers."""
@@ -275,6 +278,8 @@ class Worker:
             self._step = before + number
             server.ticket = Ticket(lease.cell, lease.epoch, number + 1, self._weights)
             yield batch
+            if self.after_step is not None and not self._num_batches:  # what was taken was reported, and so pushed
+                self.after_step()
             if self.must_leave or not leases.holds(lease):
                 return
             leases.renew(lease.cell)

@@ -1,0 +1,80 @@
+"""What an epoch's loss is: that of its rows, each by its weight, and of no others."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from training.plain import weighed_rows
+
+import aimass
+from aimass.training import trainer
+from aimass.training.opening import plan_leases
+from aimass.training.planes import plane_of
+from aimass.training.strategy import STRATEGIES
+from aimass.training.train import settle
+from aimass.training.trainer import Trainer
+from aimass.training.workers.words import STEPS
+
+ALONE = [name for name in STRATEGIES.names() if not STRATEGIES.load(name).needs_workers]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_loss_is_counted_before_the_push_that_may_end_its_epoch_and_looked_at_after_it(name, monkeypatch):
+    strategy, pushed, looked = {"name": name, **({"every": 1} if name == "model_averaging" else {})}, [], []
+    kind = plane_of(settle({"strategy": strategy})[0]).server
+    change = "apply" if name == "allreduce" else "push"
+    push, look = getattr(kind, change), Trainer._look
+
+    def note_and_push(server, *arguments):
+        pushed.append(server.words[server.layout.slot(0) + STEPS])
+        return push(server, *arguments)
+
+    def note_and_look(one):
+        looked.append((one.counters.steps, one.leases.committed_batches))
+        look(one)
+
+    monkeypatch.setattr(kind, change, note_and_push)
+    monkeypatch.setattr(Trainer, "_look", note_and_look)
+    monkeypatch.setattr(trainer, "_LOOK_S", 0.0)
+    assert aimass.train("iris", strategy=strategy, epochs=2).wait().metrics()["steps"] == 8
+    assert pushed == list(range(1, 9))
+    if name != "model_averaging":  # whose mean is taken as the next work is claimed
+        assert sorted(set(looked)) == [(step, step) for step in range(1, 9)]
+
+
+@pytest.fixture(scope="module")
+def weighted():
+    return weighed_rows()
+
+
+SETTINGS = {"model": "linear", "optimizer": "sgd", "lr": 0.5, "epochs": 3}
+
+
+def test_an_epochs_loss_is_the_mean_over_its_rows_by_their_weights(weighted):
+    run = aimass.train(weighted, batch_size=32, **SETTINGS).wait()
+    encoded, plan = weighted.train.encoded, plan_leases(run.config, len(weighted.train))
+    numbers, targets, weights = (torch.from_numpy(values) for values in (encoded.numbers, encoded.targets, encoded.weights))
+    layer = torch.nn.Linear(4, 3)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer, expected = torch.optim.SGD(layer.parameters(), lr=0.5), []
+    for epoch in range(3):
+        total = 0.0
+        leases = range(epoch * plan.leases_per_epoch, (epoch + 1) * plan.leases_per_epoch)
+        for rows in torch.from_numpy(np.concatenate([plan.rows(lease) for lease in leases])).split(32):
+            loss = (F.cross_entropy(layer(numbers[rows]), targets[rows], reduction="none") * weights[rows]).sum()
+            optimizer.zero_grad()
+            (loss / weights[rows].sum()).backward()
+            optimizer.step()
+            total += loss.item()
+        expected.append(total / weights.sum().item())
+    assert [epoch["train_loss"] for epoch in run.history()] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["allreduce", {"name": "allreduce", "accumulate": 2}, "parameter_server"], ids=str)
+def test_rounds_tell_the_loss_of_one_process_on_the_same_rows(strategy, weighted):
+    size = 8 if isinstance(strategy, dict) else 16
+    rounds = aimass.train(weighted, strategy=strategy, workers=2, batch_size=size, **SETTINGS).wait()
+    single = aimass.train(weighted, batch_size=32, **SETTINGS).wait()
+    told = [[epoch["train_loss"] for epoch in run.history()] for run in (rounds, single)]
+    assert told[0] == pytest.approx(told[1], rel=1e-5)

@@ -86,6 +86,7 @@ def test_any_number_of_deaths_leaves_the_bits_of_a_run_without_any(departures, t
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(300 + 5 * NUM_KILLS)
 @pytest.mark.parametrize(("strategy", "clip"), [("pipeline", 0.5), ("sharded", 5.0)])
 def test_any_number_of_deaths_leaves_a_divided_model_the_bits_of_a_run_without_any(strategy, clip, departures, tmp_path):
     data = aimass.data.load("wine")

@@ -11,7 +11,7 @@ import pytest
 from services import Service, end_drivers, processes_of, wait_until
 
 OPERATIONS = int(os.environ.get("AIMASS_SOAK_OPERATIONS", "60"))
-NUM_CLIENTS, MOST_JOBS = 3, 12
+NUM_CLIENTS, MOST_JOBS = 3, 6
 KILLS = {"service": 2, "job": 2, "engine": 3}
 ENDED = ("succeeded", "failed", "cancelled")
 ROW = {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}

@@ -1,6 +1,6 @@
 import httpx
 import pytest
-from databases import database_url  # noqa: F401 - a fixture
+from databases import postgres
 from served import ROW, error_of, publish, running, until, upload
 
 
@@ -77,23 +77,26 @@ def test_projects_have_names_of_their_own(admin):
     error_of(admin.post("/v1/keys", json={"name": "x", "project": "nowhere"}), 404)
 
 
-def test_two_services_on_one_database_share_keys_and_revocations(tmp_path, database_url):  # noqa: F811
-    with (
-        running(tmp_path / "one", database_url=database_url, store_url=str(tmp_path / "blobs")) as one,
-        running(tmp_path / "two", database_url=database_url, store_url=str(tmp_path / "blobs")) as two,
-    ):
-        assert one.key is not None
-        assert two.key is None
-        with one.new_client() as here, two.client(here.key) as there:
-            file = upload(here)
-            assert until(lambda: there.get(f"/v1/files/{file['id']}").status_code, 200)
-            assert there.get(f"/v1/files/{file['id']}/content").content.startswith(b"age,city")
-            with one.client() as admin:
-                admin.delete(f"/v1/keys/{here.key_id}").raise_for_status()
-            assert until(lambda: there.get("/v1/files").status_code, 401)
+def check_keys(one, two):
+    """What one service knows of keys, the other does."""
+    assert one.key is not None
+    assert two.key is None
+    with one.new_client() as here, two.client(here.key) as there:
+        file = upload(here)
+        assert until(lambda: there.get(f"/v1/files/{file['id']}").status_code, 200)
+        assert there.get(f"/v1/files/{file['id']}/content").content.startswith(b"age,city")
+        with one.client() as admin:
+            admin.delete(f"/v1/keys/{here.key_id}").raise_for_status()
+        assert until(lambda: there.get("/v1/files").status_code, 401)
 
 
-def test_deployments_and_streams_on_two_services_and_one_that_leaves(tmp_path, model_folder):
+def test_two_services_on_one_postgresql_share_keys_and_revocations(tmp_path):
+    shared = {"database_url": postgres(), "store_url": str(tmp_path / "blobs")}
+    with running(tmp_path / "one", **shared) as one, running(tmp_path / "two", **shared) as two:
+        check_keys(one, two)
+
+
+def test_keys_deployments_and_streams_on_two_services_and_one_that_leaves(tmp_path, model_folder):
     shared = {"database_url": f"sqlite:///{tmp_path}/shared.db", "store_url": str(tmp_path / "blobs")}
     with (
         running(tmp_path / "one", **shared) as one,
@@ -101,6 +104,7 @@ def test_deployments_and_streams_on_two_services_and_one_that_leaves(tmp_path, m
         one.new_client() as here,
         two.client(here.key) as there,
     ):
+        check_keys(one, two)
         publish(here, model_folder)
         here.post("/v1/deployments", json={"model": "iris"}).raise_for_status()
         ask = {"instances": [ROW]}

@@ -95,6 +95,7 @@ def test_a_bucket_that_is_not_there_is_named(bucket, own_home):
 
 def test_a_store_that_is_away_is_named(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StorageError, match="check AWS_ENDPOINT_URL"):
         Blobs(bucket).put([b"hello"])
 

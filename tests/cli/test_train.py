@@ -85,15 +85,26 @@ def test_a_run_goes_on(aimass):
         (["iris", "--split", "much"], "--split 'much' is not three shares"),
         (["iris", "--schema", "age"], "--schema 'age' has no column and kind"),
         (["iris", "--plot", "curve.doc"], "--plot curve.doc cannot be drawn"),
+        (["iris", "--plot", "folder.png"], "--plot folder.png is a folder; name a file"),
+        (["iris", "--out", "absent/../folder.png/rows.csv"], "--out absent/../folder.png/rows.csv is there already and is no model"),
         (["iris", "--optimizer", "adm"], "there is no optimizer 'adm'; did you mean 'adam'?"),
         (["iris", "--model", "linear", "--model.hidden", "3"], "there is no setting 'model.hidden'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(aimass, home, arguments, message):
+    Path("folder.png").mkdir()
+    Path("folder.png/rows.csv").write_text("a,b\n")
     outcome = aimass("train", *arguments)
     assert outcome.status == 2
     assert outcome.err.startswith(f"error: {message}")
     assert not home.exists()
+
+
+def test_what_was_noted_of_the_data_is_said(aimass):
+    Path("few.csv").write_text("a,b\n1,x\n2,y\n3,x\n")
+    outcome = aimass("train", "few.csv", "--target", "b", "--epochs", "1")
+    assert "3 + 0 + 0 rows, 1 input, binary" in outcome.err
+    assert "\nnote: too few rows for a validation and a test split: none were set aside\n" in outcome.err
 
 
 def test_settings_are_looked_at_before_the_data(aimass):

@@ -180,7 +180,7 @@ def test_what_cannot_be_used(tmp_path):
         load({"image": PIXELS, "label": LABELS}, "image")
     with pytest.raises(DataError, match=r"images have the shape \(rows, height, width\)"):
         load({"image": np.zeros((2, 2, 2, 2, 2), np.uint8), "label": [0, 1]}, "label")
-    with pytest.raises(DataError, match="is a folder; name one file in it, or give one with the files of MNIST"):
+    with pytest.raises(DataError, match="is an empty folder; give one with the files of MNIST"):
         load(tmp_path)
     folder = write_classes(tmp_path, PIXELS, LABELS)
     (folder / "loose.png").write_bytes(png(PIXELS[0]))

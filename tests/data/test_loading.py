@@ -121,10 +121,25 @@ def test_files_that_cannot_be_trained_on(tmp_path, content, message):
 
 
 def test_the_target_has_to_be_named(customers):
-    with pytest.raises(UsageError, match=r"say which column to predict, as target='...'\. The columns of .*: age, plan, member, churn"):
+    said = r"say which column to predict, as target='...' \(on the command line --target\)\. The columns of .*: age, plan, member, churn"
+    with pytest.raises(UsageError, match=said):
         load(customers)
     with pytest.raises(NotFound, match=r"there is no file 'customer\.csv'"):
         load("customer.csv", "churn")
+
+
+def test_one_column_is_not_enough(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("age churn\n1 1\n2 0\n")
+    with pytest.raises(
+        DataError, match="one column 'age churn', and it takes one to predict and others to learn from; this is one column:"
+    ):
+        load(path)
+    with pytest.raises(DataError, match=r"no such column.* Columns: age churn; this is one column: values are told apart by commas"):
+        load(path, "churn")
+    for read in (load, describe):
+        with pytest.raises(NotFound, match="the name of the data is empty; give the path of a CSV file"):
+            read("")
 
 
 def test_a_sample_may_have_another_target():

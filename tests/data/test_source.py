@@ -96,6 +96,9 @@ def test_a_name_too_long_for_a_file():
 
 
 def test_a_folder(tmp_path):
+    with pytest.raises(DataError, match="is an empty folder; give one with"):
+        open_source(tmp_path)
+    (tmp_path / "notes.bin").write_bytes(b"1")
     with pytest.raises(DataError, match="is a folder; name one file in it"):
         open_source(tmp_path)
 

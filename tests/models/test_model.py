@@ -256,7 +256,7 @@ def test_saving_again_replaces_a_model_and_nothing_else(people, tmp_path):
     assert Model.load(tmp_path / "model").config.name == "mlp"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.txt").write_text("a cat")
-    for taken in (tmp_path / "photos", tmp_path / "photos" / "cat.txt"):
+    for taken in (tmp_path / "photos", tmp_path / "photos" / "cat.txt", tmp_path / "absent" / ".." / "photos" / "cat.txt"):
         with pytest.raises(UsageError, match="is there already and is no model; choose another folder"):
             untrained(people).save(taken)
     assert (tmp_path / "photos" / "cat.txt").read_text() == "a cat"

@@ -9,8 +9,8 @@ import typer
 
 from aimass.cli.help import HelpAll
 from aimass.cli.interrupts import StopInOrder
-from aimass.cli.options import AsJson, Source
-from aimass.cli.output import print_json, print_table
+from aimass.cli.options import AsJson, Source, check_plot
+from aimass.cli.output import print_data, print_json, print_table
 from aimass.cli.settings import META
 from aimass.cli.train import Progress
 from aimass.cli.training_options import (
@@ -67,12 +67,10 @@ def compare(
     """Train the same model from the same seed by several strategies, and see how soon each reaches a loss, and at what cost."""
     from aimass.data import load
     from aimass.training.comparing.compare import Contest, read
-    from aimass.training.comparing.picture import check_format
 
     given = given_of(context)
     settings = {name: given[name] for name in SETTINGS if name in given and name != "workers"} | context.meta[META]
-    if plot is not None:
-        check_format(plot)
+    check_plot(plot)
     wanted = read(
         strategies, workers, target_loss=target_loss, slow=slow, kill=kill, link=link, repeats=repeats, settings=_with_model(settings)
     )
@@ -80,7 +78,7 @@ def compare(
         dataset = load(data, given.get("target"), **data_options(given))
         contest = Contest(wanted, dataset)
         if not json:
-            typer.echo(repr(dataset), err=True)
+            print_data(dataset)
         stop.starting()
         say = None if json else lambda line: typer.echo(line, err=True)
         style: Any = progress.value if progress else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,6 +54,18 @@ def read_split(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--split {text!r} is not three shares; write them like --split 0.8,0.1,0.1") from None
+
+
+def check_plot(plot: Path | None) -> None:
+    """Refuse, before the training and not after it, what cannot be drawn.
+
+    Raises:
+        UsageError: it is a folder, or ends in another format.
+    """
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"--plot {plot} cannot be drawn; end the name in .png, .svg or .pdf")
+    if plot is not None and plot.is_dir():
+        raise UsageError(f"--plot {plot} is a folder; name a file")
 
 
 Limit = Annotated[int, typer.Option(min=1, help="How many at most.")]

@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from math import isfinite
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from typer import echo
 
 from aimass.core.errors import AimassError, Cancelled
+
+if TYPE_CHECKING:
+    from aimass.data.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -66,6 +69,12 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, righ
     for row in rows:
         table.add_row(*[Text("" if value is None else str(value)) for value in row])
     Console(width=None if sys.stdout.isatty() else 10_000).print(table, highlight=False)
+
+
+def print_data(dataset: Dataset) -> None:
+    """What a run is about to learn from, on standard error, and what was noted while it was read."""
+    for line in (repr(dataset), *(f"note: {note}" for note in dataset.notes)):
+        echo(line, err=True)
 
 
 def number(value: float | None) -> str:

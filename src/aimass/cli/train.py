@@ -12,8 +12,8 @@ import typer
 from aimass.cli.exchange import print_groups, print_servers, print_shares, staleness_line, traffic_line
 from aimass.cli.help import HelpAll
 from aimass.cli.interrupts import StopInOrder
-from aimass.cli.options import AsJson
-from aimass.cli.output import figures, print_json
+from aimass.cli.options import AsJson, check_plot
+from aimass.cli.output import figures, print_data, print_json
 from aimass.cli.settings import META, with_names
 from aimass.cli.training_options import (
     DATA_OPTIONS,
@@ -107,7 +107,7 @@ def _beginning(dataset: Dataset, settings: dict[str, Any], *, quiet: bool) -> Ca
     from aimass.training.train import train as begin
 
     if not quiet:
-        typer.echo(repr(dataset), err=True)
+        print_data(dataset)
     return lambda: begin(dataset, **settings)
 
 
@@ -131,10 +131,10 @@ def _resumption(name: str, given: dict[str, Any], changes: dict[str, Any]) -> Ca
 
 def _check_places(out: Path | None, plot: Path | None) -> None:
     """Refuse, before the training and not after it, to write where nothing can be written."""
-    if out is not None and out.exists() and not (out / "model.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+    there = out.resolve() if out is not None else None
+    if there is not None and there.exists() and not (there / "model.json").is_file() and (not there.is_dir() or any(there.iterdir())):
         raise UsageError(f"--out {out} is there already and is no model; choose another folder")
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--plot {plot} cannot be drawn; end the name in .png, .svg or .pdf")
+    check_plot(plot)
 
 
 def _report(run: Run, out: Path | None, plot: Path | None, *, as_json: bool) -> None:

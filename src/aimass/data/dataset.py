@@ -53,7 +53,7 @@ class Rows:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"Rows({len(self):,} rows, {len(self.encoder.features)} inputs)"
+        return f"Rows({len(self):,} rows, {_inputs(self.encoder)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +102,12 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train):,} + {len(self.validation):,} + {len(self.test):,} rows"
-        return f"Dataset({self.name}: {sizes}, {len(self.encoder.features)} inputs, {self.task} target {self.target!r})"
+        return f"Dataset({self.name}: {sizes}, {_inputs(self.encoder)}, {self.task} target {self.target!r})"
+
+
+def _inputs(encoder: Encoder) -> str:
+    count = len(encoder.features)
+    return f"{count} {'input' if count == 1 else 'inputs'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,11 +30,16 @@ def read_folder(folder: Path, wanted: Wanted) -> Raw:
         parts = [folder / TRAIN, folder / TEST] if (folder / TRAIN).is_dir() and (folder / TEST).is_dir() else [folder]
         by_part = [find_classes(part) for part in parts]
         loose = images_in(folder)
+        is_empty = not any(folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror or error}); check its permissions") from None
     found = [each for part in by_part for each in part]
     if found and loose:
         raise DataError(f"{folder} holds images beside folders of images, such as {loose[0].name}; put each into the folder of its class")
+    if is_empty:
+        raise DataError(
+            f"{folder} is an empty folder; give one with the files of MNIST, with one folder of images for each class, or with text"
+        )
     if not found and not loose:
         raise DataError(
             f"{folder} is a folder; name one file in it, or give one with the files of MNIST, or with one folder of images for each class"

@@ -102,7 +102,17 @@ def no_column(who: str, name: str, columns: list[str]) -> DataError:
     folded = {column.casefold(): column for column in columns}
     close = get_close_matches(name.casefold(), folded, n=1)
     hint = f"; did you mean {folded[close[0]]!r}?" if close else "."
-    return DataError(f"{who} {name!r}, and there is no such column{hint} Columns: {listed(columns)}")
+    return DataError(f"{who} {name!r}, and there is no such column{hint} Columns: {listed(columns)}{perhaps_several(columns)}")
+
+
+def perhaps_several(columns: list[str]) -> str:
+    """What to say where the one column looks as if it were several; empty where it does not.
+
+    >>> perhaps_several(["age churn"]), perhaps_several(["age"]), perhaps_several(["age", "churn"])
+    ('; this is one column: values are told apart by commas, semicolons, tabs or bars', '', '')
+    """
+    is_one = len(columns) == 1 and len(columns[0].split()) > 1
+    return "; this is one column: values are told apart by commas, semicolons, tabs or bars" if is_one else ""
 
 
 def listed(names: Iterable[object], most: int = 20) -> str:

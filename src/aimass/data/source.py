@@ -89,6 +89,8 @@ def _open_named(name: str, wanted: Wanted | None) -> Raw:
     from aimass.data.images import SUFFIXES, Wanted, read_image
     from aimass.data.samples import SAMPLES, read_sample
 
+    if not name:
+        raise NotFound(f"the name of the data is empty; give the path of a CSV file, or one of the samples: {', '.join(SAMPLES)}")
     path = Path(name).expanduser()
     try:
         found = path.is_file() or (path.exists() and name not in SAMPLES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.data.conform import dictionary_of, is_text, present_texts
-from aimass.data.schema import listed, no_column
+from aimass.data.schema import listed, no_column, perhaps_several
 from aimass.data.source import Places, Raw
 from aimass.data.values import Missing
 
@@ -157,13 +157,18 @@ def choose_target(raw: Raw, target: str | None, weight: str | None) -> str:
 
     Raises:
         UsageError: neither names it, or it is the weight too.
-        DataError: there is no such column.
+        DataError: there is no such column, or only one.
     """
     chosen = target if target is not None else raw.target
+    columns = list(raw.table.column_names)
+    if chosen is None and len(columns) == 1:
+        seen = perhaps_several(columns)
+        raise DataError(f"{raw.name} has the one column {columns[0]!r}, and it takes one to predict and others to learn from{seen}")
     if chosen is None:
-        raise UsageError(f"say which column to predict, as target='...'. The columns of {raw.name}: {listed(raw.table.column_names)}")
+        given = "target='...' (on the command line --target)"
+        raise UsageError(f"say which column to predict, as {given}. The columns of {raw.name}: {listed(columns)}")
     if chosen == weight:
         raise UsageError(f"{chosen!r} cannot be both target and weight; name two columns")
-    if chosen not in raw.table.column_names:
-        raise no_column("the target is", chosen, list(raw.table.column_names))
+    if chosen not in columns:
+        raise no_column("the target is", chosen, columns)
     return chosen

@@ -40,7 +40,8 @@ def write_model(path: Path, description: Mapping[str, Any], module: nn.Module) -
         UsageError: `path` is a file, or a folder that holds something other than a model.
         StorageError: it cannot be written.
     """
-    if path.exists() and not (path / DESCRIPTION).is_file() and (not path.is_dir() or any(path.iterdir())):
+    there = path.resolve()  # `new/../rows.csv` is there, although `new` is not yet
+    if there.exists() and not (there / DESCRIPTION).is_file() and (not there.is_dir() or any(there.iterdir())):
         raise UsageError(f"{path} is there already and is no model; choose another folder")
     with whole_folder(path) as unfinished:
         write_json(unfinished / DESCRIPTION, {"format": FORMAT, **description})

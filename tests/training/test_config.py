@@ -17,6 +17,7 @@ from aimass.training.train import changed, settle
         ({"workers": -1}, r"workers=-1: input should be greater than or equal to 0"),
         ({"workers": 2.5}, r"workers=2\.5"),
         ({"batch_size": 0}, r"batch_size=0"),
+        ({"batch_size": "few"}, r"batch_size='few': it is a number of rows, such as 32, or 'all'"),
         ({"lr": -0.1}, r"optimizer\.lr=-0\.1: input should be greater than 0"),
         ({"lr": float("nan")}, r"optimizer\.lr=nan"),
         ({"max_steps": 0}, r"stop\.max_steps=0"),

@@ -78,3 +78,18 @@ def test_rounds_tell_the_loss_of_one_process_on_the_same_rows(strategy, weighted
     single = aimass.train(weighted, batch_size=32, **SETTINGS).wait()
     told = [[epoch["train_loss"] for epoch in run.history()] for run in (rounds, single)]
     assert told[0] == pytest.approx(told[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("strategy", "workers"), [("single", 0), ("async_sgd", 1), ("load_balanced_sgd", 2), ("incremental_sgd", 2)])
+def test_a_batch_of_all_rows_is_global_gradient_descent(strategy, workers):
+    data = aimass.data.load("wine")
+    run = aimass.train(data, strategy=strategy, workers=workers, batch_size="all", **{**SETTINGS, "epochs": 8}).wait()
+    numbers, targets = torch.from_numpy(data.train.encoded.numbers), torch.from_numpy(data.train.encoded.targets)
+    weight, bias, expected = torch.zeros(3, 13, requires_grad=True), torch.zeros(3, requires_grad=True), []
+    for _ in range(8):
+        loss = F.cross_entropy(numbers @ weight.T + bias, targets)
+        expected.append(loss.item())
+        for parameter, gradient in zip((weight, bias), torch.autograd.grad(loss, (weight, bias)), strict=True):
+            parameter.data -= 0.5 * gradient
+    assert run.metrics()["steps"] == 8
+    assert [epoch["train_loss"] for epoch in run.history()] == pytest.approx(expected, rel=1e-4)

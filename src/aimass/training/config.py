@@ -90,6 +90,16 @@ class LeaseConfig(Config):
     timeout: Annotated[Seconds, Field(gt=0, le=10**7)] = 30.0
 
 
+def _all_rows(value: Any) -> Any:
+    """All rows as on the command line: `all`."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    if text not in ("all", "none") and not re.fullmatch(r"-?\d{1,18}", text):
+        raise ValueError("it is a number of rows, such as 32, or 'all' for all training rows")
+    return None if text in ("all", "none") else int(text)
+
+
 class TrainConfig(Config):
     """One training run.
 
@@ -99,7 +109,7 @@ class TrainConfig(Config):
             `async_sgd` with some.
         workers: worker processes; 0 trains in this process. A range such as `(1, 4)` or `"1:4"` lets their number change.
         least_workers: the lower end of that range, where `workers` is given as its upper end.
-        batch_size: rows per worker per step.
+        batch_size: rows per worker per step; None or `"all"` for all training rows, so that each epoch is one step.
         optimizer: a name, or `{"name": "adam", "lr": 0.001, ...}`.
         schedule: how the learning rate changes.
         clip: bounds of the gradient.
@@ -123,7 +133,7 @@ class TrainConfig(Config):
     strategy: Annotated[SerializeAsAny[StrategyConfig], BeforeValidator(parse_strategy)]
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     least_workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_rows)] = 32
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     clip: ClipConfig = ClipConfig()
@@ -161,6 +171,10 @@ class TrainConfig(Config):
             name = "async_sgd" if isinstance(workers, int) and workers > 0 else "single"
             values["strategy"] = {"name": name, **(strategy or {})}
         return values
+
+    def rows_per_batch(self, num_rows: int) -> int:
+        """`batch_size`, where there are so many training rows."""
+        return num_rows if self.batch_size is None else self.batch_size
 
     @property
     def worker_range(self) -> WorkerRange:

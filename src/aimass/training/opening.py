@@ -148,7 +148,8 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
         num_rows: training rows.
         batches_per_lease: as the run had it before it was resumed, since leases keep their numbers.
     """
-    per_epoch = -(-num_rows // config.batch_size)
+    batch_size = config.rows_per_batch(num_rows)
+    per_epoch = -(-num_rows // batch_size)
     epochs, max_steps = config.stop.num_epochs, config.stop.max_steps
     ends = [epochs * per_epoch] if epochs is not None else []
     if max_steps is not None:
@@ -156,10 +157,10 @@ def plan_leases(config: TrainConfig, num_rows: int, batches_per_lease: int | Non
     exchange, plane = config.strategy.exchange_batches(config.workers), plane_of(config)
     fair = min(_MOST_BATCHES_PER_LEASE, -(-per_epoch // (_LEASES_PER_WORKER * max(1, config.workers))))
     fair = exchange if plane.in_groups else -(-fair // exchange) * exchange
-    tasks = config.strategy.task_batches(num_rows, config.batch_size, max(1, config.workers))
+    tasks = config.strategy.task_batches(num_rows, batch_size, max(1, config.workers))
     return LeasePlan(
         num_rows=num_rows,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         batches_per_lease=(tasks or exchange) if plane.closes_leases else batches_per_lease or tasks or config.lease.batches or fair,
         seed=config.seed,
         total_batches=min(ends, default=None),

@@ -84,5 +84,11 @@ def test_leases_of_several_batches_are_none_of_a_round(even, wine):
     assert found["strategy"] == "async_sgd"
 
 
+def test_a_batch_of_all_rows_is_shared_out(even, wine):
+    _, found = finished(wine, workers=2, epochs=1, batch_size=None)
+    assert found["strategy"] == "load_balanced_sgd"
+    assert "a batch is all rows" in found["reason"]
+
+
 def test_how_even_this_machine_is():
     assert 0 < evenness(2) <= 1

@@ -42,10 +42,11 @@ class Choices:
 
         @cache
         def found() -> Measured:
-            work = 0 if config.workers else config.batch_size * learner.manifest.num_parameters
+            num_rows = config.rows_per_batch(len(data.train))
+            work = 0 if config.workers else num_rows * learner.manifest.num_parameters
             parameters = checkpoint.snapshot.parameters if checkpoint else None
             with threads_for(work):
-                return measure(learner, data, config.batch_size, config.seed, parameters)
+                return measure(learner, data, num_rows, config.seed, parameters)
 
         strategy = StrategyChoice.of(config, checkpoint, found)
         optimizer = OptimizerChoice.of(strategy.settled(config), learner.manifest, checkpoint, found)

@@ -112,6 +112,8 @@ def choose_strategy(config: TrainConfig, found: Measured | None, even: float | N
         return parse_strategy("async_sgd"), f"{found.sparsity:.0%} of a gradient is 0, so workers seldom meet at the same parameters"
     if config.lease.batches not in (None, 1):
         return parse_strategy("async_sgd"), "lease.batches is set, and in rounds it is one"
+    if config.batch_size is None:
+        return parse_strategy("load_balanced_sgd"), "a batch is all rows, and its rounds share those out among the workers"
     slowest = f"the slowest of {config.workers} workers has {even:.0%} of the fastest's speed"
     if even >= EVEN:
         return parse_strategy("parameter_server"), f"{slowest}, so rounds wait little, and two runs give the same result"

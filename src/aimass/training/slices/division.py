@@ -57,7 +57,8 @@ def divide(config: TrainConfig, learner: Learner, data: Dataset) -> list[Slice] 
     batch = TrainingRows.of(data.train.encoded).take(torch.arange(min(_PROBED_ROWS, len(data.train))))
     inputs = [batch["inputs"][name] for name in ("numbers", "categories") if name in batch["inputs"]]
     split = str(getattr(config.strategy, "split", "cost"))
-    return cut_into_layers(learner.module, learner.manifest, inputs, config.workers, split, config.batch_size)
+    num_rows = config.rows_per_batch(len(data.train))
+    return cut_into_layers(learner.module, learner.manifest, inputs, config.workers, split, num_rows)
 
 
 def _check_cpu(config: TrainConfig) -> None:

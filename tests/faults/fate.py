@@ -5,10 +5,11 @@ import random
 import signal
 import time
 
-from aimass.parameters.layout import SLOT_FREE
+from aimass.parameters.layout import SLOT_WORDS
+from aimass.training.workers import words
 
-KILLS, QUOTA = SLOT_FREE + 8, SLOT_FREE + 9  # words of slot 0: how often workers were killed, and at most how often
-WHERE = SLOT_FREE + 10  # and from here on at which moment
+KILLS, QUOTA = SLOT_WORDS - 2, SLOT_WORDS - 1  # words of slot 0: how often workers were killed, and at most how often
+WHERE = words.LOSS_WEIGHT + 1  # and from here on, which no worker writes, at which moment
 _LONGEST_LIFE_S = 0.02
 
 

@@ -9,19 +9,17 @@ import signal
 import time
 
 import torch
+from faults.fate import KILLS, QUOTA, WHERE  # here in each worker's own slot, and of stops too
 
 from aimass.optim.update import Update
 from aimass.parameters.blocks import BlockServer
 from aimass.parameters.handing import HandingServer
-from aimass.parameters.layout import SLOT_FREE, Layout
+from aimass.parameters.layout import Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training import planes
 from aimass.training.workers import entry
 
 POINTS = ("in p", "in first", "in second", "before shard", "between shards", "before commit", "after commit", "in claim", "anywhere")
-KILLS = SLOT_FREE + 8  # a worker's own words: how often it was killed or stopped, at most how often, and where
-QUOTA = SLOT_FREE + 9
-WHERE = SLOT_FREE + 10
 
 small_layout = {"shard_size": 96, "chunk_size": 20}
 

@@ -70,6 +70,7 @@ def test_version(aimass):
             "error: invalid value for '--role': 'boss' is not one of 'inference', 'member', 'admin'; "
             "`aimass keys create --help` shows what there is\n",
         ),
+        (["train", "iris", "epochs=3"], 2, "error: got unexpected extra argument(s) (epochs=3); write a setting like --epochs 3\n"),
         (["train", "iris", "--epochs", "0"], 2, "error: stop.epochs=0: input should be greater than or equal to 1\n"),
         (["train", "iris", "--workers", "-1"], 2, "error: workers=-1: input should be greater than or equal to 0\n"),
         (["train", "no.csv", "--target", "x"], 5, "error: there is no file 'no.csv'"),

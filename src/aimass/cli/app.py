@@ -100,6 +100,8 @@ def in_words(problem: Any) -> UsageError | None:
     )
     context = getattr(problem, "ctx", None)
     hint = f"`{context.command_path} --help` shows what there is" if context is not None else ""
+    if setting := re.search(r"extra argument.*\((\w[\w.-]*)=(\S+)\)", message):
+        hint = f"write a setting like --{setting[1]} {setting[2]}"
     error = UsageError(f"{message[:1].lower()}{message[1:]}{' ' if message.endswith('?') else '; '}{hint}".rstrip("; "))
     error.param = getattr(getattr(problem, "param", None), "name", None)
     return error

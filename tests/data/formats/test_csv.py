@@ -106,6 +106,23 @@ def test_binary_files(tmp_path):
     assert refusal(tmp_path, bytes(range(256)) * 9)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[\n {"a": 1, "b": 2}\n]', "is JSON; save its rows as CSV"),
+        ('\ufeff{"a": 1}\n{"a": 2}\n', "is JSON; save its rows as CSV"),
+        ("<!DOCTYPE html>\n<p>Log in</p>\n", "is a web page or XML and no table"),
+        ('<?xml version="1.0"?>\n<a/>\n', "is a web page or XML and no table"),
+    ],
+)
+def test_text_that_is_no_table(tmp_path, content, message):
+    assert message in refusal(tmp_path, content)
+
+
+def test_names_that_only_begin_like_another_format(tmp_path):
+    assert read(tmp_path, "{a},<b>\n1,2\n").table.column_names == ["{a}", "<b>"]
+
+
 @pytest.mark.parametrize("content", ['a,b\n1,"x\n2,y\n', 'a,b\n1,"x', 'a,b\n1,"x,y\n2,"z"\n', 'a,b\n1,"x\n2,"y\n'])
 def test_a_quote_that_is_never_closed(tmp_path, content):
     assert "is not closed at the end of its value; close it, or remove it" in refusal(tmp_path, content)

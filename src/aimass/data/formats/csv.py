@@ -24,6 +24,8 @@ ALIASES = ("tsv", "txt")
 
 _SEPARATORS = ",;\t|"
 _BLOCK_BYTES = 4 << 20
+_JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*"')
+_MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|\?xml)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class CsvFormat:
             DataError: it is empty, binary or ragged, a quote is never closed, or the header is not one.
         """
         content = read_bytes(path)
-        _refuse_binary(content, path)
+        _refuse_other(content, path)
         separator, names, header_lines = _header(content, path)
         if quotes_look_wrong(content, separator):
             line = find_open_quote(content, separator)
@@ -71,12 +73,17 @@ class CsvFormat:
         return Raw(name=str(path), table=table, places=Lines(path=path, separator=separator, header_lines=header_lines))
 
 
-def _refuse_binary(content: bytes, path: Path) -> None:
+def _refuse_other(content: bytes, path: Path) -> None:
+    """Refuse what is no text, and text of which it shows that it is no table."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is UTF-16 text; save it as CSV in UTF-8")
     at = content.find(b"\0")
     if at >= 0:
         raise DataError(f"{path} is not text: line {line_of_byte(content, at)} holds a zero byte; save the data as CSV in UTF-8")
+    if _JSON.match(content):
+        raise DataError(f"{path} is JSON; save its rows as CSV, or give them from Python as a list of dicts")
+    if _MARKUP.match(content):
+        raise DataError(f"{path} is a web page or XML and no table; download the data themselves, or save them as CSV")
 
 
 def _header(content: bytes, path: Path) -> tuple[str, list[str], int]:

@@ -3,7 +3,7 @@
     python communication.py [--quick] [--json]
 
 What is to be seen. A worker sends its change and fetches the mean once in H steps, so that bytes fall as 1/H. Whether the loss stays within
-1% of that with H = 1 is the question. With `int8` what is sent is a quarter, and what is fetched as before.
+1% of that with H = 1 is the question. With `int8` what is sent and, after the first time, fetched is a quarter.
 
 Everyone trains the same network from the same start on the same rows in the same order, two workers, plain SGD with a cosine schedule:
 40,000 rows of a random teacher's ten classes, a tenth of them wrong, so that the loss does not fall to nothing. The peer's two

@@ -11,31 +11,39 @@ p stands still while workers train, each on a lease of its own, and write their 
 4. *Commit.* Under the table's lock each filled slot's lease learns how far it has come, and becomes nobody's; then the number of the round
    goes up, which is the word that counts. Killed before it, whoever looks next writes the same again: nobody takes a lease meanwhile.
 
+Where the states of workers' own optimizers are averaged too, each shows its own beside its change, and their mean is made with that of the
+changes, chunk by chunk, in vectors behind the server's own states: so it is undone, repeated and kept in checkpoints as they are.
+
 A change is found at the p of one round, and may be added to that of a later one: its staleness is the rounds that it missed.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aimass.parameters.base import Pushed, Snapshot, Ticket
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_LOCK, LEASE_OWNER, NOBODY, SLOT_PART, SLOT_PULLED, SLOT_REFUSED
 from aimass.parameters.rounds import PART_ROUND, PART_WEIGHT, Round, RoundServer
+from aimass.parameters.shards import Shard, vector
 from aimass.parameters.shared_memory import SharedMemoryServer, is_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NUM_ROUNDS, DECIDED, BEGUN_NS, QUORUM_NS = range(8, 12)
+NUM_ROUNDS, DECIDED, BEGUN_NS, QUORUM_NS, MEAN_STEPS = range(8, 13)
 """Control words: how many rounds are over; the one that is decided; when the present one's first worker fetched p, and when a quorum of it
-was there, 0 before that."""
+was there, 0 before that; the steps that the mean states have taken, 0 where there are none, and -1 where that was not kept."""
 
-PART_CELL, PART_COMMITTED, PART_BASE = SLOT_PART + 1, SLOT_PART + 2, SLOT_PART + 4
-"""Of a slot: the lease cell that its change is of, how many of the lease's batches are committed with it, and the round whose p its worker
-trains from."""
+PART_CELL, PART_COMMITTED, PART_BASE, PART_STEPS = SLOT_PART + 1, SLOT_PART + 2, SLOT_PART + 4, SLOT_PART + 6
+"""Of a slot: the lease cell that its change is of, how many of the lease's batches are committed with it, the round whose p its worker
+trains from, and the steps of its own optimizer."""
+
+MEAN = "mean_"
+"""What the names of mean states begin with."""
 
 _REFUSED = -1.0
 
@@ -44,8 +52,34 @@ class AverageServer(RoundServer):
     """One process's handle on a block whose p moves to the mean of what those workers found that came in time.
 
     Args:
-        arguments, keywords: as for `RoundServer`.
+        arguments, keywords: as for `RoundServer`. Where the layout has workers' own states, their means are the last of its states.
+
+    Attributes:
+        states_into: where `pull` copies the mean states, if there are any yet. Shape (num_parameters,) each.
+        mean_steps: the steps that those have taken, as for `MEAN_STEPS`.
     """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.states_into: Sequence[Tensor] = ()
+        self.mean_steps = 0
+        layout, slots = self.layout, range(self.layout.num_slots)
+        self._mean_states = self.states[len(self.states) - layout.num_own_states :]
+        offsets = [[layout.own_state_offset(slot, index) for slot in slots] for index in range(layout.num_own_states)]
+        self._own_states = [[vector(self.memory, offset, layout.num_parameters) for offset in row] for row in offsets]
+        self._spans = [[(low, high) for low, high, _ in layout.chunks(shard)] for shard in range(layout.num_shards)]
+
+    def show_states(self, states: Sequence[Tensor], num_steps: int) -> None:
+        """Lay the states of this worker's own optimizer beside the change that it is about to push.
+
+        Args:
+            states: shape (num_parameters,) each.
+            num_steps: that it has taken.
+        """
+        slot = self.slot or 0
+        for shown, state in zip(self._own_states, states, strict=True):
+            shown[slot].copy_(state)
+        self.words[self._parts[slot] + PART_STEPS] = num_steps
 
     @property
     def round_id(self) -> int:
@@ -85,6 +119,9 @@ class AverageServer(RoundServer):
                 self.complete(wait=True)
                 continue
             clock = super().pull(out)
+            self.mean_steps = words[MEAN_STEPS]
+            for mean, into in zip(self._mean_states, self.states_into, strict=False) if self.mean_steps else ():
+                into.copy_(mean)
             if self.round_id == present and not self.is_decided(present):
                 break
         words[self._parts[self.slot] + PART_BASE] = present
@@ -100,7 +137,7 @@ class AverageServer(RoundServer):
         assert not self.is_filled(slot, self.round_id), "nobody takes a lease while his change waits in a round"
         if gradient is not own and gradient.data_ptr() != own.data_ptr():
             np.copyto(own.numpy(), gradient.numpy())
-        finite = is_finite(own)
+        finite = is_finite(own) and all(is_finite(shown[slot]) for shown in self._own_states)
         self.reals[at + PART_WEIGHT] = ticket.weight if finite else _REFUSED
         words[at + PART_CELL], words[at + PART_COMMITTED] = ticket.cell, ticket.committed
         cell = self.layout.cell(ticket.cell)
@@ -138,6 +175,13 @@ class AverageServer(RoundServer):
         shares = [(slot, 1.0 if self._sums else weight / total if total else 0.0) for slot, weight in kept]
         return Round(round_id, len(weights), 1.0, shares, 1.0)
 
+    def _move_others(self, shard: Shard, index: int, now: Round) -> None:
+        low, high = self._spans[shard.index][index]
+        for mean, shown in zip(shard.chunks[index].others, self._own_states, strict=True):
+            mean.zero_()
+            for slot, share in now.shares:
+                mean.add_(shown[slot][low:high], alpha=share)
+
     def _commit_round(self, now: Round) -> bool:
         """Step 4. A round without any finite change is over without a step."""
         if now.shares and not all(self._has(shard, now) for shard in self.shards):
@@ -147,6 +191,8 @@ class AverageServer(RoundServer):
             if self.round_id == now.id and self.is_decided(now.id):
                 for slot in self.filled():
                     self._commit_part(slot)
+                if now.shares:
+                    words[MEAN_STEPS] = round(sum(share * words[self._parts[slot] + PART_STEPS] for slot, share in now.shares))
                 words[BEGUN_NS] = words[QUORUM_NS] = 0
                 words[NUM_ROUNDS] += 1
         return True
@@ -168,6 +214,8 @@ class AverageServer(RoundServer):
     def restore(self, snapshot: Snapshot) -> None:
         SharedMemoryServer.restore(self, snapshot)
         self._forget_rounds()
+        means = self.layout.states[len(self.layout.states) - self.layout.num_own_states :]
+        self.words[MEAN_STEPS] = -1 if snapshot.clock and means and set(means) <= set(snapshot.states) else 0
 
     def _empty_parts(self) -> None:
         """No slot is filled, and no round decided."""

@@ -47,3 +47,39 @@ class Int8Blocks:
         scales = self._blocks.abs().amax(dim=1, keepdim=True).div_(_LARGEST)
         self._blocks.div_(scales.masked_fill(scales == 0, 1.0)).round_().mul_(scales)
         return vector.copy_(self._values)
+
+
+class Int8Copy:
+    """A receiver's copy of a vector that changes, which is sent as the difference to that copy, in 8 bits.
+
+        h ← h + Q(x − h)
+
+    What Q rounds away is still missing from h, and so is part of the next difference: errors do not add up.
+
+    Args:
+        int8: Q.
+
+    >>> copy = Int8Copy(Int8Blocks(2))
+    >>> copy.follow(torch.tensor([1.0, 0.3])), copy.follow(torch.tensor([2.0, 0.3]))
+    (tensor([1.0000, 0.3000]), tensor([2.0000, 0.3000]))
+    >>> copy.num_bytes
+    6
+    """
+
+    def __init__(self, int8: Int8Blocks) -> None:
+        self._int8, self._held = int8, torch.empty(0)
+        self.num_bytes = 0
+        """What the last vector took on its way: the first one comes as it is."""
+
+    def follow(self, vector: Tensor) -> Tensor:
+        """Send a vector, and return what its receiver has of it. It holds until the next call, and is not to be changed.
+
+        Args:
+            vector: x, shape (size,); changed to x − h.
+        """
+        if not len(self._held):
+            self._held, self.num_bytes = vector.clone(), 4 * len(vector)
+        else:
+            self._held.add_(self._int8.send(vector.sub_(self._held)))
+            self.num_bytes = self._int8.num_bytes
+        return self._held

@@ -282,11 +282,16 @@ class RoundServer(SharedMemoryServer):
                     np.copyto(saved, row)
             words[at + SHARD_PROGRESS] = progress + 1
             update.apply(chunk.p, mean, chunk.states, step, now.rate * chunk.rate, chunk.weight_decay)
+            if chunk.others:
+                self._move_others(shard, progress // 2, now)
             progress += 2
             words[at + SHARD_PROGRESS] = progress
         words[at + SHARD_CLOCK] = step
         words[at + SHARD_SEQUENCE] = now.id
         words[at + SHARD_OWNER] = 0
+
+    def _move_others(self, shard: Shard, index: int, now: Round) -> None:
+        """Change what lies beside p in one of a shard's chunks. Here nothing does."""
 
     def _commit_round(self, now: Round) -> bool:
         """Step 5. A round without any finite part is over without a step."""

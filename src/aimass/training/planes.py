@@ -14,7 +14,7 @@ from aimass.models.devices import find_devices
 from aimass.optim.bounds import Bounds
 from aimass.optim.outer import Outer
 from aimass.optim.update import Add, build_update
-from aimass.parameters.averages import AverageServer
+from aimass.parameters.averages import MEAN, AverageServer
 from aimass.parameters.blocks import BlockServer, cut_into_blocks
 from aimass.parameters.compensation import Compensation, build_compensation
 from aimass.parameters.groups import GroupServer
@@ -183,6 +183,9 @@ def layout_options(config: TrainConfig, update: Update, manifest: Manifest, slic
         num_groups = config.strategy.num_groups(config.workers)
         options |= {"num_groups": num_groups, "num_slots": config.workers + num_groups}
         options["num_own_states"] = len(build_update(config.optimizer).states) if config.strategy.sends_deltas else 0
+    if getattr(config.strategy, "averages_states", False):
+        own = build_update(config.optimizer).states
+        options |= {"num_own_states": len(own), "states": (*update.states, *(f"{MEAN}{name}" for name in own))}
     if plane_of(config).has_owners:
         if config.workers > num_parameters:
             raise UsageError(

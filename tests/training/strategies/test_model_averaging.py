@@ -72,10 +72,48 @@ def test_a_round_is_an_outer_step_by_the_mean_change(wine, outer, reference, mom
     assert_same(run.model, dict(module.named_parameters()))
 
 
-def test_one_worker_that_keeps_its_states_is_plain_torch(wine):
-    settings = {**SMALL, "strategy": {"name": "model_averaging", "every": 2}, "optimizer": {"name": "adam", "lr": 0.01}}
+@pytest.mark.parametrize("states", ["keep", "average"])
+def test_one_worker_whose_states_go_on_is_plain_torch(wine, states):
+    strategy = {"name": "model_averaging", "every": 2, "states": states}
+    settings = {**SMALL, "strategy": strategy, "optimizer": {"name": "adam", "lr": 0.01}}
     run = aimass.train(wine, **settings).wait()
     assert_same(run.model, train_plainly(wine, settings, lambda p: torch.optim.Adam(p, lr=0.01)))
+
+
+def test_states_are_averaged_by_rows_as_p_is(wine):
+    """Against a plain loop in which two take steps with momentum from the same p and the same velocity, and meet again."""
+    strategy = {**TOGETHER, "every": 3, "states": "average"}
+    settings = {**SMALL, "strategy": strategy, "workers": 2, "optimizer": {"name": "momentum", "lr": 0.05}}
+    run = aimass.train(wine, **settings).wait()
+
+    config, _ = settle(settings)
+    module = open_learner(config, wine, aimass.models.tasks.build_task("multiclass"), None).module
+    plan, parameters = plan_leases(config, len(wine.train)), list(module.parameters())
+    p = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+    velocity = torch.zeros_like(p)
+    numbers, targets = torch.from_numpy(wine.train.encoded.numbers), torch.from_numpy(wine.train.encoded.targets)
+    per_epoch = plan.leases_per_epoch
+    rounds = [
+        range(start, min(start + 2, end)) for end in range(per_epoch, 4 * per_epoch, per_epoch) for start in range(end - per_epoch, end, 2)
+    ]
+    for leases in rounds:
+        found = []
+        for lease in leases:
+            w, v, rows = p.clone(), velocity.clone(), torch.from_numpy(plan.rows(lease))
+            for batch in rows.split(16):
+                torch.nn.utils.vector_to_parameters(w, parameters)
+                gradient = torch.autograd.grad(F.cross_entropy(module(numbers[batch]), targets[batch]), parameters)
+                v = 0.9 * v + torch.cat([g.reshape(-1) for g in gradient])
+                w = w - 0.05 * v
+            found.append((len(rows), w, v))
+        total = sum(weight for weight, _, _ in found)
+        p = sum(weight * w for weight, w, _ in found) / total
+        velocity = sum(weight * v for weight, _, v in found) / total
+    torch.nn.utils.vector_to_parameters(p, parameters)
+    assert_same(run.model, dict(module.named_parameters()))
+    vectors = {name: run.metrics()[name] / (4 * len(p)) for name in ("bytes_sent", "bytes_received")}
+    assert vectors["bytes_sent"] == 2 * plan.num_leases, "p and one state go up"
+    assert vectors["bytes_received"] == 2 * plan.num_leases - 2, "and come down, but for each worker's first round"
 
 
 def test_an_epoch_is_dealt_evenly():
@@ -98,7 +136,8 @@ def test_nobody_waits_long_for_a_slow_worker_and_each_batch_is_averaged(wine):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_goes_on_where_it_stopped(wine, workers):
-    settings = {**SMALL, "strategy": {**TOGETHER, "every": 2, "outer": "nesterov"}, "workers": workers}
+    strategy = {**TOGETHER, "every": 2, "outer": "nesterov", "states": "average"}
+    settings = {**SMALL, "strategy": strategy, "workers": workers, "optimizer": {"name": "momentum", "lr": 0.05}}
     straight = aimass.train(wine, **{**settings, "epochs": 4}).wait()
     resumed = aimass.train(wine, **{**settings, "epochs": 2}).wait().resume(epochs=4).wait()
     assert_same(resumed.model, dict(straight.model.module.named_parameters()))
@@ -109,10 +148,13 @@ def test_changes_in_8_bits_take_a_quarter_and_lead_as_far(wine):
     for exchange in ("float32", "int8"):
         strategy = {**TOGETHER, "every": 2, "exchange": exchange}
         runs[exchange] = aimass.train(wine, **{**SMALL, "epochs": 8}, strategy=strategy, workers=2).wait()
-    sent = {exchange: run.metrics()["bytes_sent"] for exchange, run in runs.items()}
+    sent, received = ({exchange: run.metrics()[name] for exchange, run in runs.items()} for name in ("bytes_sent", "bytes_received"))
     num_parameters = sum(parameter.numel() for parameter in runs["int8"].model.module.parameters())
     exchanges = sent["float32"] // (4 * num_parameters)
-    assert sent["int8"] == exchanges * (num_parameters + 4 * -(-num_parameters // 256))
+    whole, short = 4 * num_parameters, num_parameters + 4 * -(-num_parameters // 256)
+    assert sent["int8"] == exchanges * short
+    assert received["float32"] == exchanges * whole
+    assert received["int8"] in [exchanges * short + workers * (whole - short) for workers in (1, 2)], "p comes whole the first time"
     losses = {exchange: run.history()[-1]["train_loss"] for exchange, run in runs.items()}
     assert losses["int8"] == pytest.approx(losses["float32"], rel=0.01)
     assert losses["int8"] != losses["float32"]

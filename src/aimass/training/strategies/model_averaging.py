@@ -13,7 +13,6 @@ from aimass.core.config import Seconds
 from aimass.core.errors import UsageError
 from aimass.optim.config import AUTO, OptimizerConfig
 from aimass.parameters.base import Pushed
-from aimass.parameters.int8 import Int8Blocks
 from aimass.training.strategy import Strategy, StrategyConfig
 from aimass.training.workers.steps import OwnSteps
 
@@ -78,8 +77,9 @@ class ModelAveragingConfig(StrategyConfig):
         grace: how long the others are waited for then, in seconds; by default as long again as it took until then, and at least a second.
         outer: the optimizer that takes p − mean for its gradient: a name, its settings, or `nesterov` for DiLoCo's; by default p
             becomes the mean.
-        states: what becomes of a worker's optimizer states after an exchange: `keep` them, or `reset` them, as where clients are many.
-        exchange: what a worker sends its change as: `float32`, or `int8`, in about a quarter of the bytes.
+        states: what becomes of a worker's optimizer states after an exchange: `keep` them, `average` them as p, or `reset` them, as where
+            clients are many.
+        exchange: what a worker sends its change as, and gets the mean as: `float32`, or `int8`, in about a quarter of the bytes.
     """
 
     name: Literal["model_averaging"] = "model_averaging"
@@ -88,7 +88,7 @@ class ModelAveragingConfig(StrategyConfig):
     grace: Annotated[Annotated[Seconds, Field(ge=0)] | None, BeforeValidator(_none)] = None
     outer: Annotated[dict[str, Any] | str | None, BeforeValidator(_outer)] = None
 
-    states: Literal["keep", "reset"] = "keep"
+    states: Literal["keep", "average", "reset"] = "keep"
     exchange: Literal["float32", "int8"] = "float32"
 
     @property
@@ -122,6 +122,11 @@ class ModelAveragingConfig(StrategyConfig):
         """What `outer` says."""
         return None if self.outer is None else OptimizerConfig.parse(_outer(self.outer) or {})
 
+    @property
+    def averages_states(self) -> bool:
+        """Whether the states of workers' own optimizers are averaged too."""
+        return self.states == "average"
+
     def quorum_of(self, workers: int) -> int:
         """How many of so many workers have to be in a mean."""
         return max(1, min(workers, self.quorum if isinstance(self.quorum, int) else ceil(self.quorum * workers)))
@@ -150,21 +155,30 @@ class ModelAveraging(Strategy):
     config_class = ModelAveragingConfig
 
     def work(self, worker: Worker) -> None:
+        from aimass.parameters.averages import AverageServer
+        from aimass.training.workers.exchanges import EightBits, Whole
+
         config = self.config
         assert isinstance(config, ModelAveragingConfig)
-        train, int8 = OwnSteps(worker), Int8Blocks(worker.server.layout.num_parameters) if config.exchange == "int8" else None
+        assert isinstance(worker.server, AverageServer)
+        train, server = OwnSteps(worker), worker.server
+        own, averages = train.optimizer, config.averages_states
+        link = EightBits(worker) if config.exchange == "int8" else Whole(worker)
+        state_bytes = worker.vector_bytes * len(own.states) if averages else 0
         for part in worker.parts(config.every):
-            clock = worker.pull()  # the newest mean
-            if config.states == "reset":
+            if config.states != "keep":
                 train.reset()
+            server.states_into = own.states if averages else ()
+            clock = link.pull()  # the newest mean
+            if averages and server.mean_steps:
+                own.num_steps = server.mean_steps if server.mean_steps > 0 else clock * config.every
+                worker.moved(received=state_bytes)
             loss, change = train(part)
             worker.report(loss=loss)
-            if int8 is None:
-                pushed = worker.push(change, clock)
-            else:
-                worker.moved(sent=int8.num_bytes)
-                pushed = worker.server.push(int8.send(change), clock)
-            if pushed is Pushed.NOT_FINITE:
+            if averages:
+                worker.moved(sent=state_bytes)
+                server.show_states(own.states, own.num_steps)
+            if link.push(change, clock) is Pushed.NOT_FINITE:
                 train.reset()
 
 

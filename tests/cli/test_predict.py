@@ -78,6 +78,13 @@ def test_what_is_no_json_says_how_rows_are_written(text, message):
         parse_rows(text, "rows.json")
 
 
+def test_standard_input_that_is_no_text_is_no_fault(aimass, saved, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    outcome = aimass("predict", saved, "-")
+    assert outcome.status == 4
+    assert outcome.err.startswith("error: standard input cannot be read ('utf-8' codec can't decode byte 0xff")
+
+
 def test_files_that_cannot_be_read(aimass, saved):
     Path("folder.json").mkdir()
     outcome = aimass("predict", saved, "folder.json")

@@ -21,5 +21,6 @@ def evaluate(
     metrics = load(model).evaluate(data)
     if json:
         return print_json({"metrics": metrics})
+    width = max(12, *(len(name) + 2 for name in metrics))
     for name, value in metrics.items():
-        typer.echo(f"{name:<12}{number(value)}")
+        typer.echo(f"{name:<{width}}{number(value)}")

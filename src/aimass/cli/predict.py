@@ -98,7 +98,10 @@ def read_rows(source: str) -> Any:
         DataError: it does not hold JSON rows.
     """
     if source == "-":
-        return parse_rows(sys.stdin.read(), "standard input")
+        try:
+            return parse_rows(sys.stdin.read(), "standard input")
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input cannot be read ({error}); give JSON rows in UTF-8") from None
     path = Path(source).expanduser()
     if path.suffix.lower() not in (".json", ".jsonl", ".ndjson"):
         return source

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aimass.core.errors import DataError, UsageError
 from aimass.data.pixels import ImageColumn
+from aimass.data.schema import listed
 from aimass.data.text import TEXT, checked_prompt, prompt_of, windows_of
 from aimass.models.config import CustomConfig, build_module
 from aimass.models.folder import fill, read_facts, write_model
@@ -218,8 +219,15 @@ class Model:
             return [bytes(window).decode("utf-8", "replace") for window in data.encoded.categories]
         if isinstance(data, Mapping):
             return [prompt_of(data)]
-        rows = data if isinstance(data, Sequence) and not isinstance(data, str) else open_source(data).table.to_pylist()
-        return [prompt_of(row) for row in rows]
+        if isinstance(data, Sequence) and not isinstance(data, str):
+            return [prompt_of(row) for row in data]
+        raw = open_source(data)
+        if TEXT not in raw.table.column_names:
+            raise DataError(
+                f"{raw.name} has no column {TEXT!r} with texts to go on with; there are: {listed(raw.table.column_names)}. "
+                "A whole file goes on by generate, on the command line `aimass generate MODEL - < FILE`"
+            )
+        return [prompt_of(row) for row in raw.table.to_pylist()]
 
     def _outputs(self, encoded: Encoded) -> Tensor:
         parts = [self.run(**inputs) for inputs in inputs_of(encoded, ROWS_AT_ONCE)]

@@ -3,6 +3,7 @@
 import math
 import random
 
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
@@ -184,6 +185,8 @@ def test_what_cannot_be_is_refused_before_anything_starts(trained, tmp_path):
     for wrong in ({"max_bytes": 0}, {"temperature": -1}, {"top_k": 0}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             trained.model.generate("the", **wrong)
+    with pytest.raises(DataError, match=r"the table has no column 'text' with texts to go on with; there are: words\. A whole file"):
+        trained.model.predict(pa.table({"words": ["the"]}))
     with pytest.raises(DataError, match="holds no text to go on with"):
         trained.model.predict({"words": "the"})
 

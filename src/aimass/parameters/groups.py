@@ -19,8 +19,8 @@ A worker may move to another group. The driver writes to which it is assigned; t
 1. *Not expected.* From the next cut on it gets no share: whoever cuts gives none to those who are assigned elsewhere. So what it found
    last has been combined, and its slot is free.
 2. *Leave.* Under the group's lock of membership, in which shares are cut too, it sees that no newer exchange was cut, and is no longer
-   present; then the one word that counts says that it is in the other group. A supernode does so before it gives the role up, and gives
-   the group's leases back where it leaves nobody behind.
+   present; then the one word that counts says that it is in the other group. Who leaves nobody behind gives the group's leases back. A
+   supernode does all this before it gives the role up.
 3. *Come.* It enters as a new worker would. One that dies on the way is replaced in the group that the word names.
 """
 
@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aimass.parameters.base import Snapshot, Ticket
 from aimass.parameters.layout import (
@@ -79,6 +79,8 @@ often its members' states were averaged, which also tells on which side the newe
 GROUP, ASSIGNED, TIMES_PRESENT = range(SLOT_GROUPING, SLOT_GROUPING + 3)
 """Of a worker: the group that it is in, and the one where it shall be, each plus one, or 0 for the group of its slot; how often it has
 come into one."""
+
+T = TypeVar("T")
 
 REFUSED = -1.0
 _ROLE_LOCK, _MEMBERS_LOCK = 1 << 42, 1 << 43
@@ -247,7 +249,7 @@ class GroupServer(SharedMemoryServer):
 
         Args:
             seen: the exchange that was the last when it was found that nothing is expected; None for a supernode, who cuts them.
-            vacate: called with a group of which nobody is left, by its last supernode.
+            vacate: called with a group of which nobody is left.
 
         Returns:
             whether it has left. It has not where another exchange was cut meanwhile.
@@ -259,14 +261,29 @@ class GroupServer(SharedMemoryServer):
             if seen not in (None, words[self._group_slots[before] + EXCHANGE]):
                 return False
             words[at + PRESENT] = 0
-            if seen is None and not self.present(before):
-                vacate(before)
+            self.close(before, vacate)
             self.reals[at + SHARE] = 0.0
             words[at + GROUP] = there + 1
-        if seen is None:
-            self.leave_role(before)
+            if seen is None:
+                self.leave_role(before)
         self._compute_at(there)
         return True
+
+    def close(self, group: int, vacate: Callable[[int], T]) -> T | None:
+        """Vacate a group in which nobody is left. Who comes just now and leads it already goes on with what it has, and it stays open.
+
+        Args:
+            group: that somebody has left, or in which somebody has died.
+            vacate: gives the group's leases to others.
+
+        Returns:
+            what that returns; None where it was not called.
+        """
+        if self.present(group) or not self.locks.try_acquire(_ROLE_LOCK + group):
+            return None
+        found = None if self.present(group) else vacate(group)
+        self.leave_role(group)
+        return found
 
     def assign(self, groups: Mapping[int, int]) -> None:
         """In the driver's hand: say where workers shall be.

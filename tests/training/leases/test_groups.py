@@ -97,6 +97,19 @@ def test_the_last_supernode_of_a_group_gives_its_lease_back_as_it_moves(place):
     assert [released.number for released in place.table.release(0)] == [lease.number]
 
 
+@pytest.mark.parametrize("how", ["leaves first", "is dead"])
+def test_the_last_member_of_a_group_gives_its_lease_back_as_it_moves(place, how):
+    assert place.members[0].take_role()
+    lease = place.table.claim(4)
+    place.driver.assign({0: 1, 1: 1})
+    if how == "is dead":
+        assert place.table.release(0) == []
+    else:
+        assert place.members[0].go(None, place.table.vacate)
+    assert place.members[1].go(0, place.table.vacate)
+    assert place.table.claim(5).number == lease.number
+
+
 def test_no_two_groups_have_an_exchange_in_common(place):
     numbers, other = [0], [0]
     for _ in range(3):

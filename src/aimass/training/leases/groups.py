@@ -68,8 +68,7 @@ class GroupTable(LeaseTable):
     def release(self, slot: int) -> list[Released]:
         """A worker is gone: its group goes on without it, and where nobody is left, its leases go to other groups."""
         self.words[self._of_worker[slot] + PRESENT] = 0
-        group = self._groups.group_of(slot)
-        return [] if self._groups.present(group) else self.vacate(group)
+        return self._groups.close(self._groups.group_of(slot), self.vacate) or []
 
     def vacate(self, group: int) -> list[Released]:
         """Give the leases of a group in which nobody is left to other groups."""

@@ -3,12 +3,12 @@
 It runs the real worker, with real sums between processes; only a SIGKILL is aimed.
 """
 
-from faults.fate import Fate
+from faults.fate import Fate, die_inside
+from faults.meeting import FatedStore
 
 from aimass.parameters.replicas import ReplicaServer
 from aimass.training import planes
 from aimass.training.replicas import exchange, group
-from aimass.training.replicas.addresses import AddressStore
 from aimass.training.workers import entry
 
 MOMENTS = ("meet", "address", "adopt", "adopted", "compute", "sum", "summed", "in update", "updated", "anywhere")
@@ -20,16 +20,7 @@ class DepartingServer(ReplicaServer):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         self.fate = Fate(self, MOMENTS, _LONGEST_LIFE, _WEIGHTS)
-        apply = self.update.apply
-
-        def apply_in_halves(p, gradient, states, *rest):
-            half = len(p) // 2
-            if half:
-                apply(p[:half], gradient[:half], [state[:half] for state in states], *rest)
-                self.fate.reached("in update")
-            apply(p[half:], gradient[half:], [state[half:] for state in states], *rest)
-
-        self.update.apply = apply_in_halves
+        die_inside(self.update, self.fate.reached)
 
     def apply(self, done):
         super().apply(done)
@@ -52,16 +43,6 @@ class DepartingGroup(group.Group):
         self.server.fate.reached("adopted")
 
 
-class DepartingStore(AddressStore):
-    def __init__(self, server, *arguments):
-        super().__init__(server, *arguments)
-        self._fate = server.fate
-
-    def set(self, key, value):
-        super().set(key, value)
-        self._fate.reached("address")
-
-
 class DepartingExchange(exchange.Exchange):
     def compute(self, part):
         self._server.fate.reached("compute")
@@ -73,7 +54,7 @@ def main(context):
     planes.ReplicaServer = DepartingServer
     exchange.Group = DepartingGroup
     exchange.Exchange = DepartingExchange
-    group.AddressStore = DepartingStore
+    group.AddressStore = FatedStore
     worker_main(context)
 
 

@@ -50,3 +50,17 @@ class Fate:
     def _count(self, moment):
         self._words[self._at + KILLS] += 1  # by two workers at once it counts one, and one more is killed
         self._words[self._at + WHERE + self._moments.index(moment)] += 1
+
+
+def die_inside(update, reached):
+    """Have an optimizer's update come by the moment "in update" half way through each chunk."""
+    apply = update.apply
+
+    def apply_in_halves(p, gradient, states, *rest):
+        half = len(p) // 2
+        if half:
+            apply(p[:half], gradient[:half], [state[:half] for state in states], *rest)
+            reached("in update")
+        apply(p[half:], gradient[half:], [state[half:] for state in states], *rest)
+
+    update.apply = apply_in_halves

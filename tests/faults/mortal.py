@@ -4,7 +4,7 @@ It runs the real worker on the real server; only a SIGKILL is aimed.
 """
 
 from faults import killing
-from faults.fate import Fate
+from faults.fate import Fate, die_inside
 
 from aimass.parameters.averages import AverageServer
 from aimass.parameters.rounds import RoundServer
@@ -25,16 +25,7 @@ class Mortal:
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         self.reached = Fate(self, self.moments, _LONGEST_LIFE).reached
-        apply = self.update.apply
-
-        def apply_in_halves(p, gradient, states, *rest):
-            half = len(p) // 2
-            if half:
-                apply(p[:half], gradient[:half], [state[:half] for state in states], *rest)
-                self.reached("in update")
-            apply(p[half:], gradient[half:], [state[half:] for state in states], *rest)
-
-        self.update.apply = apply_in_halves
+        die_inside(self.update, self.reached)
 
     def _bring_on(self, shard, now, acting):
         self.reached("shard")

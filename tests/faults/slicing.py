@@ -2,12 +2,12 @@
 
 from itertools import count
 
-from faults.fate import Fate
+from faults.fate import Fate, die_inside
+from faults.meeting import FatedStore
 
 from aimass.parameters.slices import SliceServer
 from aimass.training import planes
 from aimass.training.replicas import group as group_module
-from aimass.training.replicas.addresses import AddressStore
 from aimass.training.slices import exchange, group
 from aimass.training.workers import entry
 
@@ -22,16 +22,7 @@ class SlicingServer(SliceServer):
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
         self.fate = Fate(self, MOMENTS, _LONGEST_LIFE, _WEIGHTS, _MOST_TIMES)
-        apply = self.update.apply
-
-        def apply_in_halves(p, gradient, states, *rest):
-            half = len(p) // 2
-            if half:
-                apply(p[:half], gradient[:half], [state[:half] for state in states], *rest)
-                self.fate.reached("in update")
-            apply(p[half:], gradient[half:], [state[half:] for state in states], *rest)
-
-        self.update.apply = apply_in_halves
+        die_inside(self.update, self.fate.reached)
 
     def decide(self, done, **options):
         super().decide(done, **options)
@@ -65,21 +56,11 @@ class SlicingGroup(group.SliceGroup):
         return made
 
 
-class SlicingStore(AddressStore):
-    def __init__(self, server, *arguments):
-        super().__init__(server, *arguments)
-        self._fate = server.fate
-
-    def set(self, key, value):
-        super().set(key, value)
-        self._fate.reached("address")
-
-
 def main(context):
     """The worker's entry, run in the forked process."""
     planes.SliceServer = SlicingServer
     exchange.SliceGroup = SlicingGroup
-    group_module.AddressStore = SlicingStore
+    group_module.AddressStore = FatedStore
     worker_main(context)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import catch_warnings, simplefilter
 
 from aimass.core.errors import TrainingError, UsageError
-from aimass.core.files import write_whole
+from aimass.training.showing.plot import write_figure
 
 if TYPE_CHECKING:
     from aimass.training.comparing.outcome import Comparison, Point
@@ -54,12 +52,7 @@ def draw(comparison: Comparison, path: Path) -> Path:
     figure.legend(loc="outside right upper", fontsize="small", handlelength=3)
     hard = "".join(f"; {what}" for what in comparison.adversity)
     figure.suptitle(f"{comparison.data}: {comparison.model}, {comparison.workers} workers{hard}", fontsize="medium")
-    picture = BytesIO()
-    with catch_warnings():
-        simplefilter("ignore", UserWarning)  # a name in a script that no font here has is drawn as boxes
-        figure.savefig(picture, dpi=150, format=path.suffix[1:].lower())
-    write_whole(path, picture.getvalue())
-    return path
+    return write_figure(figure, path)
 
 
 def _scale(over_time: Any, over_bytes: Any, curves: list[tuple[str, tuple[Point, ...]]]) -> None:

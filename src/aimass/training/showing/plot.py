@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 from aimass.core.errors import TrainingError, UsageError
 from aimass.core.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_history(history: Sequence[dict[str, Any]], path: Path, title: str, primary: str) -> Path:
@@ -51,6 +54,11 @@ def plot_history(history: Sequence[dict[str, Any]], path: Path, title: str, prim
     supported = figure.canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in supported:
         raise UsageError(f"a plot cannot be written as {path.name!r}; end the name in .png, .svg or .pdf")
+    return write_figure(figure, path)
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a drawing in the format that its name ends in, whole or not at all."""
     picture = BytesIO()
     with catch_warnings():
         simplefilter("ignore", UserWarning)  # a name in a script that no font here has is drawn as boxes

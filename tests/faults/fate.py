@@ -5,11 +5,12 @@ import random
 import signal
 import time
 
-from aimass.parameters.layout import SLOT_WORDS
-from aimass.training.workers import words
+from aimass.parameters.layout import SLOT_PART
+from aimass.training.workers.words import LEAVE
 
-KILLS, QUOTA = SLOT_WORDS - 2, SLOT_WORDS - 1  # words of slot 0: how often workers were killed, and at most how often
-WHERE = words.LOSS_WEIGHT + 1  # and from here on, which no worker writes, at which moment
+KILLS, QUOTA = LEAVE + 1, LEAVE + 2  # words of slot 0 that no worker writes: how often workers were killed, and at most how often
+WHERE = LEAVE + 3  # and from here on at which moment
+MOST_MOMENTS = SLOT_PART - WHERE
 _LONGEST_LIFE_S = 0.02
 
 
@@ -25,6 +26,7 @@ class Fate:
     """
 
     def __init__(self, server, moments, longest_life, weights=None, most_times=2):
+        assert len(moments) <= MOST_MOMENTS, "behind them are the words of others"
         self._words, self._at, self._moments = server.words, server.layout.slot(0), moments
         self._chance = random.Random(time.monotonic_ns())
         self._moment, self._nth = self._chance.choices(moments, weights)[0], self._chance.randint(1, most_times)

@@ -173,3 +173,45 @@ def test_outputs_that_are_not_finite(name):
 def test_an_unknown_task():
     with pytest.raises(UsageError, match="no task 'regresion'; did you mean 'regression'"):
         build_task("regresion")
+
+
+def brier(targets, outputs, weights):
+    wrong = torch.softmax(outputs.double(), 1).numpy() - np.eye(4)[targets]
+    return np.average((wrong**2).sum(1), weights=weights)
+
+
+def brier_of_two(targets, outputs, weights):
+    return sk.brier_score_loss(targets, torch.sigmoid(outputs[:, 0].double()).numpy(), sample_weight=weights)
+
+
+def absolute(targets, outputs, weights):
+    return sk.mean_absolute_error(targets, outputs[:, 0].numpy(), sample_weight=weights)
+
+
+def huber(targets, outputs, weights):
+    errors = np.abs(outputs[:, 0].numpy() - targets)
+    return np.average(np.where(errors < 1, errors**2 / 2, errors - 0.5), weights=weights)
+
+
+OTHER_LOSSES = {
+    ("binary", "squared_error"): brier_of_two,
+    ("multiclass", "squared_error"): brier,
+    ("regression", "absolute_error"): absolute,
+    ("regression", "huber"): huber,
+}
+
+
+@pytest.mark.parametrize(("task", "loss"), OTHER_LOSSES)
+def test_a_task_may_have_another_loss_and_keeps_its_metrics(task, loss):
+    outputs, targets, weights = some(task)
+    built, usual, expected = build_task(task, loss=loss), build_task(task), OTHER_LOSSES[task, loss]
+    assert built.loss(outputs, targets).item() == pytest.approx(expected(targets.numpy(), outputs, None), rel=1e-5)
+    assert built.loss(outputs, targets, weights).item() == pytest.approx(expected(targets.numpy(), outputs, weights.numpy()), rel=1e-5)
+    assert built.quick(outputs, targets, weights)[built.primary[0]] == usual.quick(outputs, targets, weights)[built.primary[0]]
+
+
+def test_a_loss_of_another_task_is_refused():
+    with pytest.raises(UsageError, match="loss='huber' is none of the task 'binary'; leave it out, or choose one of: cross_entropy, sq"):
+        build_task("binary", loss="huber")
+    with pytest.raises(UsageError, match="is none of the task 'language'"):
+        build_task("language", loss="squared_error")

@@ -7,11 +7,12 @@ from torch.nn import functional as F
 from training.plain import weighed_rows
 
 import aimass
+from aimass.core.errors import UsageError
 from aimass.training import trainer
 from aimass.training.opening import plan_leases
 from aimass.training.planes import plane_of
 from aimass.training.strategy import STRATEGIES
-from aimass.training.train import settle
+from aimass.training.train import changed, fit_model, settle
 from aimass.training.trainer import Trainer
 from aimass.training.workers.words import STEPS
 
@@ -93,3 +94,31 @@ def test_a_batch_of_all_rows_is_global_gradient_descent(strategy, workers):
             parameter.data -= 0.5 * gradient
     assert run.metrics()["steps"] == 8
     assert [epoch["train_loss"] for epoch in run.history()] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("strategy", "workers"), [("single", 0), ("allreduce", 2)])
+def test_logistic_regression_with_a_squared_error_equals_a_plain_loop_and_is_saved_with_it(strategy, workers, tmp_path):
+    data = aimass.data.load("breast_cancer")
+    settings = {"strategy": strategy, "workers": workers, "batch_size": None, "epochs": 6, "lr": 2.0}
+    run = aimass.train(data, model="linear", optimizer="sgd", loss="squared_error", **settings).wait()
+    numbers, targets = torch.from_numpy(data.train.encoded.numbers), torch.from_numpy(data.train.encoded.targets).float()
+    weight, bias, expected = torch.zeros(30, requires_grad=True), torch.zeros(1, requires_grad=True), []
+    for _ in range(6):
+        loss = (torch.sigmoid(numbers @ weight + bias) - targets).square().mean()
+        expected.append(loss.item())
+        for parameter, gradient in zip((weight, bias), torch.autograd.grad(loss, (weight, bias)), strict=True):
+            parameter.data -= 2.0 * gradient
+    assert [epoch["train_loss"] for epoch in run.history()] == pytest.approx(expected, rel=1e-4)
+    probabilities = torch.sigmoid(torch.from_numpy(data.test.encoded.numbers) @ weight + bias).detach()
+    told = aimass.load(run.model.save(tmp_path / "model")).evaluate(data.test)["loss"]
+    assert told == pytest.approx((probabilities - torch.from_numpy(data.test.encoded.targets)).square().mean().item(), rel=1e-4)
+
+
+def test_a_loss_that_cannot_be_is_refused_and_the_tasks_own_is_no_other(weighted):
+    with pytest.raises(UsageError, match="no loss 'log_los'; did you mean 'log_loss'"):
+        settle({"loss": "log_los"})
+    with pytest.raises(UsageError, match="loss='absolute_error' is none of the task 'multiclass'"):
+        aimass.train(weighted, loss="mae")
+    assert fit_model(settle({"loss": "log_loss"})[0], weighted)[0] == fit_model(settle({})[0], weighted)[0]
+    with pytest.raises(UsageError, match="loss cannot change in a run that goes on"):
+        changed(settle({})[0], {"loss": "squared_error"})

@@ -48,6 +48,7 @@ OF_WORKERS: dict[str, Any] = {
 
 OF_STEPS: dict[str, Any] = {
     "batch_size": Annotated[str | None, option(TRAINING, "Rows per worker per step, or all.", metavar="N")],
+    "loss": Annotated[str | None, option(TRAINING, "What is minimised, such as squared_error; by default what suits the task.")],
     "optimizer": Annotated[str | None, option(TRAINING, "Such as sgd, momentum, adam, adamw, adagrad or ftrl; auto chooses by measuring.")],
     "lr": Annotated[float | None, option(TRAINING, "The learning rate; by default the optimizer's own.")],
     "schedule": Annotated[str | None, option(TRAINING, "How the rate changes: constant, cosine, step, inverse_sqrt.")],

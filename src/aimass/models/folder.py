@@ -23,6 +23,7 @@ from aimass.models.tasks import task_of
 if TYPE_CHECKING:
     from aimass.data.encoder import Encoder
     from aimass.models.family import FamilyConfig
+    from aimass.models.tasks import Task
 
 FORMAT = 1
 DESCRIPTION, TENSORS = "model.json", "model.safetensors"
@@ -57,7 +58,7 @@ def read_parts(folder: str | Path) -> tuple[FamilyConfig, Encoder, dict[str, Ten
         DataError: a file of the model is damaged, or newer than this release.
     """
     path = Path(folder).expanduser()
-    return *read_facts(path), _read_tensors(path / TENSORS)
+    return *read_facts(path)[:2], _read_tensors(path / TENSORS)
 
 
 def copy_model(source: Path, folder: Path) -> None:
@@ -98,8 +99,8 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def read_facts(path: Path) -> tuple[FamilyConfig, Encoder]:
-    """The settings and the encoder of a saved model.
+def read_facts(path: Path) -> tuple[FamilyConfig, Encoder, Task]:
+    """The settings, the encoder and the task of a saved model.
 
     Raises:
         NotFound: there is no model.
@@ -110,10 +111,10 @@ def read_facts(path: Path) -> tuple[FamilyConfig, Encoder]:
         from aimass.data.encoder import Encoder
 
         config, encoder = parse_model(description["config"]), Encoder.from_json(description["encoder"])
-        task_of(encoder)
+        task = task_of(encoder, description.get("loss"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path / DESCRIPTION} is damaged ({error}); save the model again") from error
-    return config, encoder
+    return config, encoder, task
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

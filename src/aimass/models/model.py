@@ -165,6 +165,7 @@ class Model:
             "config": self.config.model_dump(mode="json"),
             "encoder": self.encoder.to_json(),
             "task": self.task.name,
+            "loss": self.task.loss_name,
             "signature": self.signature(),
             "manifest": Manifest.of(self.module).to_json(),
         }
@@ -184,8 +185,7 @@ class Model:
             DataError: a file of the model is damaged, or newer than this release.
         """
         path = Path(folder).expanduser()
-        config, encoder = read_facts(path)
-        task = task_of(encoder)
+        config, encoder, task = read_facts(path)
         if module is None and isinstance(config, CustomConfig):
             raise UsageError(f"{path} holds the tensors of {config.module}; pass the network too: aimass.load({str(path)!r}, module=...)")
         network = module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from aimass.core.errors import DataError, TrainingError, unknown_name
 from aimass.models import metrics
+from aimass.models.losses import ABSOLUTE, CROSS_ENTROPY, HUBER, SQUARED, loss_for
 
 if TYPE_CHECKING:
     from aimass.data.encoder import Encoder
@@ -27,11 +28,13 @@ class Task(ABC):
         name: `binary`, `multiclass`, `regression` or `language`.
         primary: the metric that says which of two models is the better one, and whether `"max"` or `"min"` is.
         rows_at_once: how many rows are evaluated together at most.
+        loss_name: which of `models.losses` it has.
     """
 
     name: ClassVar[str]
     primary: ClassVar[tuple[str, str]]
     rows_at_once: ClassVar[int] = 4096
+    loss_name: str = CROSS_ENTROPY
 
     @abstractmethod
     def num_outputs(self, classes: Sequence[Any] | None) -> int:
@@ -94,7 +97,10 @@ class Task(ABC):
 
 
 class Binary(Task):
-    """Two classes by one logit z: P(class 1) = σ(z), with the cross entropy as loss.
+    """Two classes by one logit z: P(class 1) = σ(z), with the cross entropy as loss, or the squared error (σ(z) − y)².
+
+    Args:
+        loss_name: `cross_entropy` or `squared_error`.
 
     >>> Binary().loss(torch.zeros(2, 1), torch.tensor([0, 1]))
     tensor(0.6931)
@@ -103,11 +109,16 @@ class Binary(Task):
     name = "binary"
     primary = ("accuracy", "max")
 
+    def __init__(self, loss_name: str = CROSS_ENTROPY) -> None:
+        self.loss_name = loss_name
+
     def num_outputs(self, classes: Sequence[Any] | None) -> int:
         return 1
 
     def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
         logits = _one_column(outputs)
+        if self.loss_name == SQUARED:
+            return F.mse_loss(torch.sigmoid(logits), targets.to(logits.dtype), reduction=reduction)
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction=reduction)
 
     def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
@@ -136,7 +147,10 @@ class Binary(Task):
 
 
 class Multiclass(Task):
-    """One of K classes by K logits: P = softmax(z), with the cross entropy as loss.
+    """One of K classes by K logits: P = softmax(z), with the cross entropy as loss, or the squared error Σ_k (P_k − [y = k])².
+
+    Args:
+        loss_name: `cross_entropy` or `squared_error`.
 
     >>> Multiclass().loss(torch.zeros(2, 4), torch.tensor([0, 3]))
     tensor(1.3863)
@@ -145,12 +159,20 @@ class Multiclass(Task):
     name = "multiclass"
     primary = ("accuracy", "max")
 
+    def __init__(self, loss_name: str = CROSS_ENTROPY) -> None:
+        self.loss_name = loss_name
+
     def num_outputs(self, classes: Sequence[Any] | None) -> int:
         assert classes is not None, "a multiclass task has classes"
         return len(classes)
 
     def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
-        return F.cross_entropy(_at_least_single(outputs), targets, reduction=reduction)
+        logits = _at_least_single(outputs)
+        if self.loss_name == SQUARED:
+            wrong = torch.softmax(logits, dim=1) - F.one_hot(targets, logits.shape[1])
+            each = wrong.square().sum(dim=1)
+            return each.mean() if reduction == "mean" else each
+        return F.cross_entropy(logits, targets, reduction=reduction)
 
     def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
         classes = [encoder.decode_class(number) for number in range(outputs.shape[1])]
@@ -172,10 +194,16 @@ class Multiclass(Task):
         }
 
 
+_OF_NUMBERS: dict[str, Callable[..., Tensor]] = {SQUARED: F.mse_loss, ABSOLUTE: F.l1_loss, HUBER: F.huber_loss}
+
+
 class Regression(Task):
     """A number: the squared error of standardised targets as loss, errors in the target's own unit as metrics.
 
+    The absolute error is met by the median in place of the mean. Huber's loss is ½ e² up to one standard deviation, and |e| − ½ beyond.
+
     Args:
+        loss_name: `squared_error`, `absolute_error` or `huber`.
         target_mean: of the training targets, in their unit.
         target_std: of the training targets, in their unit.
 
@@ -187,14 +215,15 @@ class Regression(Task):
     name = "regression"
     primary = ("rmse", "min")
 
-    def __init__(self, target_mean: float = 0.0, target_std: float = 1.0) -> None:
-        self.target_mean, self.target_std = target_mean, target_std
+    def __init__(self, target_mean: float = 0.0, target_std: float = 1.0, loss_name: str = SQUARED) -> None:
+        self.target_mean, self.target_std, self.loss_name = target_mean, target_std, loss_name
+        self._function = _OF_NUMBERS[loss_name]
 
     def num_outputs(self, classes: Sequence[Any] | None) -> int:
         return 1
 
     def losses(self, outputs: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
-        return F.mse_loss(_one_column(outputs), targets, reduction=reduction)
+        return self._function(_one_column(outputs), targets, reduction=reduction)
 
     def answers(self, outputs: Tensor, encoder: Encoder) -> list[dict[str, Any]]:
         return [{"prediction": value} for value in self._in_units(_one_column(outputs)).tolist()]
@@ -203,7 +232,8 @@ class Regression(Task):
         return values.double() * self.target_std + self.target_mean
 
     def _quick(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> float:
-        return self.target_std * math.sqrt(self.loss(outputs, targets, weights).item())
+        errors = (_one_column(outputs) - targets).double()
+        return self.target_std * math.sqrt(_weighted_mean(errors.square(), weights))
 
     def _metrics(self, outputs: Tensor, targets: Tensor, weights: Any) -> dict[str, float]:
         predictions, truth = self._in_units(_one_column(outputs)).numpy(), self._in_units(targets).numpy()
@@ -216,34 +246,37 @@ class Regression(Task):
         return found
 
 
-def build_task(name: str, *, target_mean: float | None = None, target_std: float | None = None) -> Task:
+def build_task(name: str, *, loss: str | None = None, target_mean: float | None = None, target_std: float | None = None) -> Task:
     """The task of a name.
 
     Args:
         name: `binary`, `multiclass`, `regression` or `language`.
+        loss: which of its losses it has; by default the first of `models.losses.LOSSES`.
         target_mean: of the training targets, for regression.
         target_std: of the training targets, for regression.
 
     Raises:
-        UsageError: there is no such task.
+        UsageError: there is no such task, or it has no such loss.
     """
     match name:
         case "binary":
-            return Binary()
+            return Binary(loss_for(name, loss))
         case "multiclass":
-            return Multiclass()
+            return Multiclass(loss_for(name, loss))
         case "regression":
-            return Regression(0.0 if target_mean is None else target_mean, 1.0 if target_std is None else target_std)
+            mean, std = 0.0 if target_mean is None else target_mean, 1.0 if target_std is None else target_std
+            return Regression(mean, std, loss_for(name, loss))
         case "language":
             from aimass.models.language import Language
 
+            loss_for(name, loss)
             return Language()
     raise unknown_name("task", name, TASKS)
 
 
-def task_of(encoder: Encoder) -> Task:
-    """The task that an encoder was fitted for."""
-    return build_task(encoder.task, target_mean=encoder.target_mean, target_std=encoder.target_std)
+def task_of(encoder: Encoder, loss: str | None = None) -> Task:
+    """The task that an encoder was fitted for, with its own loss or another."""
+    return build_task(encoder.task, loss=loss, target_mean=encoder.target_mean, target_std=encoder.target_std)
 
 
 def _at_least_single(outputs: Tensor) -> Tensor:

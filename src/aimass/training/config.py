@@ -12,6 +12,7 @@ from aimass.core.config import Config, Seconds
 from aimass.core.errors import UsageError
 from aimass.core.patterns import read_patterns
 from aimass.models.config import CUSTOM, ModelConfig, parse_model
+from aimass.models.losses import read_loss
 from aimass.models.transfer.config import AdapterConfig
 from aimass.optim.config import METHODS, ClipConfig, OptimizerConfig, ScheduleConfig
 from aimass.training.health.config import HealthConfig, parse_health
@@ -110,6 +111,8 @@ class TrainConfig(Config):
         workers: worker processes; 0 trains in this process. A range such as `(1, 4)` or `"1:4"` lets their number change.
         least_workers: the lower end of that range, where `workers` is given as its upper end.
         batch_size: rows per worker per step; None or `"all"` for all training rows, so that each epoch is one step.
+        loss: what is minimised: `cross_entropy` or `squared_error` of classes; `squared_error`, `absolute_error` or `huber` of numbers;
+            by default the first of its task.
         optimizer: a name, or `{"name": "adam", "lr": 0.001, ...}`.
         schedule: how the learning rate changes.
         clip: bounds of the gradient.
@@ -134,6 +137,7 @@ class TrainConfig(Config):
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     least_workers: Annotated[int, Field(ge=1, le=256)] | None = None
     batch_size: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_all_rows)] = 32
+    loss: Annotated[str | None, BeforeValidator(read_loss)] = None
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     clip: ClipConfig = ClipConfig()

@@ -77,7 +77,7 @@ def first_state(config: TrainConfig, data: Dataset, module: nn.Module | None) ->
     """The state from which the run began, made anew: nothing has to keep it."""
     update = outer_update(config) if config.strategy.sends_deltas else build_update(config.optimizer)
     with seeding():
-        learner = open_learner(config, data, task_of(data.encoder), module)
+        learner = open_learner(config, data, task_of(data.encoder, config.loss), module)
         random = random_states(learner.device)
     return Checkpoint(
         snapshot=Snapshot(

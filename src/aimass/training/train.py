@@ -12,12 +12,13 @@ from aimass.core.errors import DataError, UsageError, unknown_name
 from aimass.data.text import with_context
 from aimass.models.config import CUSTOM, is_module
 from aimass.models.family import FAMILIES
+from aimass.models.losses import LOSSES, loss_for
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.health.config import REVEALED
 from aimass.training.run import RUNNING, Run
 from aimass.training.workers.elastic import read_workers
 
-FIXED = ("model", "batch_size", "seed", "start_from", "grow", "freeze", "adapter")
+FIXED = ("model", "batch_size", "loss", "seed", "start_from", "grow", "freeze", "adapter")
 """The settings that a run keeps when it goes on."""
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def resume(
         data: the data, where the run was not started from a file or a sample.
         model: the module, where the run trains a custom one.
         progress, home: as for `train`.
-        changes: settings to change, such as `epochs=20`; the model, the batch size and the seed stay.
+        changes: settings to change, such as `epochs=20`; the model, the batch size, the loss and the seed stay.
 
     Raises:
         NotFound: there is no such run, or no checkpoint in it.
@@ -165,9 +166,11 @@ def fit_model(config: TrainConfig, data: Dataset) -> tuple[TrainConfig, Dataset]
     """The settings and the data made to suit each other: a cnn learns the size of the images, and text is cut as a transformer sees it.
 
     Raises:
-        UsageError: the model is for other data.
+        UsageError: the model or the loss is for other data.
         DataError: the text is too short.
     """
+    if loss_for(data.task, config.loss) == LOSSES[data.task][0]:
+        config = config.model_copy(update={"loss": None})
     model = config.strategy.model_for(config.model)
     if model.name == CUSTOM:
         return config, data

@@ -113,7 +113,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------- 1. open
 
     def _open(self) -> None:
-        config, task = self.config, task_of(self.data.encoder)
+        config, task = self.config, task_of(self.data.encoder, self.config.loss)
         if config.transfers:
             prepared = self._prepared or prepare(config, self.data, self.module, read_start(config, self.folder))
             self.module, self._prepared = prepared.module, None
@@ -144,7 +144,7 @@ class Trainer:
             config,
             self.server,
             self.counters,
-            guess=loss_of_guessing(task.name, self.data.train.encoded),
+            guess=loss_of_guessing(task.name, self.data.train.encoded, task.loss_name),
             num_validation=len(self.data.validation),
             logs=self.folder / "logs",
             tell=self.tell,

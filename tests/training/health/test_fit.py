@@ -56,6 +56,23 @@ def test_the_cost_of_a_constant_is_the_entropy_or_the_variance(task, targets, ex
     assert loss_of_guessing(task, given) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0, 1.0, 0.5]])
+@pytest.mark.parametrize(("task", "loss"), [("binary", "squared_error"), ("multiclass", "squared_error"), ("regression", "absolute_error")])
+def test_the_cost_of_a_constant_under_another_loss_is_the_least_that_one_has(task, loss, weights):
+    encoded = aimass.data.load("iris").train.encoded
+    targets = np.array({"regression": [5.0, 1.0, 2.0, 4.0], "binary": [0, 1, 1, 0], "multiclass": [0, 1, 2, 0]}[task])
+    given = type(encoded)(**{**vars(encoded), "targets": targets, "weights": None if weights is None else np.array(weights)})
+    grid = np.linspace(0, 1, 101)
+    if task == "regression":
+        constants = (np.abs(targets - constant) for constant in np.linspace(0, 6, 601))
+    elif task == "binary":
+        constants = ((targets - constant) ** 2 for constant in grid)
+    else:
+        constants = (((np.eye(3)[targets] - [a, b, 1 - a - b]) ** 2).sum(1) for a in grid for b in grid)
+    assert loss_of_guessing(task, given, loss) == pytest.approx(min(np.average(one, weights=weights) for one in constants), abs=1e-3)
+    assert loss_of_guessing("regression", given, "huber") is None
+
+
 def fit_of(run):
     return [envelope.data for envelope in run.events() if envelope.type == "fit_judged"]
 

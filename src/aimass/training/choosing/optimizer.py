@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aimass.core.errors import UsageError
 from aimass.models.config import CUSTOM
+from aimass.models.losses import SQUARED
 from aimass.optim.config import AUTO, METHODS, OptimizerConfig
 from aimass.training.events import OptimizerChosen
 
@@ -102,7 +103,7 @@ def choose_optimizer(config: TrainConfig, layers: int, found: Measured, *, goes_
         goes_on: whether another optimizer has trained the parameters before.
     """
     asked = config.optimizer
-    convex = config.model.name == "linear" or layers == 1
+    convex = (config.model.name == "linear" or layers == 1) and config.loss != SQUARED  # of probabilities, which is not
     given = asked.model_dump(exclude={"name"}, exclude_defaults=True)
 
     def made(name: str, **settings: Any) -> OptimizerConfig:

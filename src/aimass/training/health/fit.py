@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aimass.models.losses import ABSOLUTE, HUBER, SQUARED, loss_for
+
 if TYPE_CHECKING:
     from aimass.data.batch import Encoded
 
@@ -114,20 +116,31 @@ def _medians(values: list[float]) -> list[float]:
     return [median(values[start : start + _LAST]) for start in range(len(values) - _LAST + 1)]
 
 
-def loss_of_guessing(task: str, encoded: Encoded) -> float | None:
-    """G, the loss of the best constant answer on the training rows: the entropy of the classes, or the variance of the targets.
+def loss_of_guessing(task: str, encoded: Encoded, loss: str | None = None) -> float | None:
+    """G, the loss of the best constant answer on the training rows: the entropy of the classes, or the variance of the targets. With
+    another loss it is the classes' Gini impurity, or the mean distance from the targets' median; of `huber` it is not known.
 
     Args:
         task: `binary`, `multiclass`, `regression` or `language`.
         encoded: rows with targets.
+        loss: the task's, by default its first.
     """
-    targets = encoded.targets
+    targets, loss = encoded.targets, loss_for(task, loss)
     weights = None if encoded.weights is None else np.asarray(encoded.weights, dtype=np.float64)
     if targets is None or not len(targets) or (weights is not None and not weights.sum() > 0):
         return None
+    if loss == HUBER:
+        return None
+    if loss == ABSOLUTE:
+        order, share = np.argsort(targets), np.ones(len(targets)) if weights is None else weights
+        reached = np.cumsum(share[order])
+        median_target = targets[order][np.searchsorted(reached, reached[-1] / 2)]
+        return float(np.average(np.abs(targets - median_target), weights=weights))
     if task == "regression":
         mean = np.average(targets, weights=weights)
         return float(np.average((targets - mean) ** 2, weights=weights))
     shares = np.bincount(targets.ravel(), weights=weights)
     shares = shares[shares > 0] / shares.sum()
+    if loss == SQUARED:
+        return float(1 - np.square(shares).sum()) / (2 if task == "binary" else 1)
     return float(-(shares * np.log(shares)).sum())

@@ -114,7 +114,8 @@ def _whole(orders: Orders, plane: Plane, descriptor: int) -> tuple[Learner, Shar
     device = find_device(config.device, orders.slot)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    learner = Learner(module, build_task(orders.task), device=device, precision=config.precision, rate_of=config.optimizer.rate_of)
+    task = build_task(orders.task, loss=config.loss)
+    learner = Learner(module, task, device=device, precision=config.precision, rate_of=config.optimizer.rate_of)
     server = _attach(orders, learner.manifest, descriptor)
     if not config.strategy.sends_deltas:
         gradient = learner.gradient_vector if plane.has_slots_late else server.gradient
@@ -131,7 +132,8 @@ def _divided(orders: Orders, descriptor: int) -> tuple[Learner, SharedMemoryServ
     manifest, slices = orders.division
     server = _attach(orders, manifest, descriptor)
     assert isinstance(server, SliceServer), "the plane divides p"
-    return SlicedLearner(orders.module, build_task(orders.task), manifest, slices, server, orders.config.precision), server
+    task = build_task(orders.task, loss=orders.config.loss)
+    return SlicedLearner(orders.module, task, manifest, slices, server, orders.config.precision), server
 
 
 def _tell(connection: Connection, learner: Learner) -> None:

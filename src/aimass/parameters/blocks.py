@@ -16,20 +16,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from aimass.optim.bounds import Bounded
 from aimass.parameters.base import Pushed, Snapshot, Ticket
 from aimass.parameters.layout import LEASE_LOCK, SHARD_APPLIED, SHARD_CLOCK, SHARD_OWNER, SLOT_INTENT, SLOT_PULLED, SLOT_SEQUENCE
-from aimass.parameters.shared_memory import SharedMemoryServer, is_finite
+from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer, is_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aimass.core.memory import SharedMemory
     from aimass.models.manifest import Manifest
     from aimass.optim.bounds import Bounds
+    from aimass.optim.update import Update
+    from aimass.parameters.layout import Layout
 
 _LEAST_SHARE = 0.75
 _CUT = 16  # inside a tensor blocks meet at a multiple of this, a CPU register
@@ -39,13 +42,23 @@ class BlockServer(SharedMemoryServer):
     """One process's handle on a block of memory whose shards have owners.
 
     Args:
-        arguments, keywords: as for `SharedMemoryServer`. The layout has as many shards as slots.
+        memory, layout, update, rate, options: as for `SharedMemoryServer`. The layout has as many shards as slots.
         mix: β, the part that a message has in what a worker makes of a block of another.
         bounds: what keeps the weights small; None for nothing.
     """
 
-    def __init__(self, *arguments: Any, mix: float = 1.0, bounds: Bounds | None = None, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
+    def __init__(
+        self,
+        memory: SharedMemory,
+        layout: Layout,
+        update: Update,
+        rate: Callable[[int], float],
+        *,
+        mix: float = 1.0,
+        bounds: Bounds | None = None,
+        **options: Unpack[ServerOptions],
+    ) -> None:
+        super().__init__(memory, layout, update, rate, **options)
         assert len(self.shards) == self.layout.num_slots, "each worker owns one block"
         self.mix, self.received = mix, 0
         if bounds is not None:

@@ -26,10 +26,11 @@ A worker may move to another group. The driver writes to which it is assigned; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from aimass.parameters.base import Snapshot, Ticket
 from aimass.parameters.layout import (
@@ -46,7 +47,7 @@ from aimass.parameters.layout import (
     Layout,
 )
 from aimass.parameters.shards import vector
-from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,7 @@ class GroupServer(SharedMemoryServer):
     """One process's handle on the block: a member's, the driver's, or in the hand of a supernode its group's, which alone pushes.
 
     Args:
-        memory, layout, update, rate, weight_decay, slot, options: as for `SharedMemoryServer`, but that the rate counts batches.
+        memory, layout, update, rate, options: as for `SharedMemoryServer`, but that the rate counts batches.
         batches_per_push: how many batches a group's push stands for.
     """
 
@@ -115,15 +116,13 @@ class GroupServer(SharedMemoryServer):
         layout: Layout,
         update: Update,
         rate: Callable[[int], float],
-        weight_decay: Sequence[float] | None = None,
-        slot: int | None = None,
         *,
         batches_per_push: int = 1,
-        **options: Any,
+        **options: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(memory, layout, update, lambda push: rate(push * batches_per_push), weight_decay, slot, **options)
-        self._made_of = memory, layout, update, rate, weight_decay
-        self._options = {**options, "batches_per_push": batches_per_push}
+        super().__init__(memory, layout, update, lambda push: rate(push * batches_per_push), **options)
+        self._as_slot = partial(type(self), memory, layout, update, rate, batches_per_push=batches_per_push, **options)
+        slot = self.slot
         self._group_slots = [layout.slot(layout.group_slot(group)) for group in range(layout.num_groups)]
         self._homes = [layout.group_of(slot) for slot in range(layout.num_workers)]
         if slot is not None and slot < layout.num_workers:
@@ -135,7 +134,7 @@ class GroupServer(SharedMemoryServer):
     def of_group(self) -> GroupServer:
         """The handle with which a supernode acts for its group."""
         assert self.slot is not None, "only members act for a group"
-        return type(self)(*self._made_of, self.layout.group_slot(self.group), **self._options)
+        return self._as_slot(slot=self.layout.group_slot(self.group))
 
     @property
     def group(self) -> int:

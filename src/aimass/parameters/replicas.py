@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from aimass.parameters.layout import (
     Layout,
 )
 from aimass.parameters.shards import vector
-from aimass.parameters.shared_memory import SharedMemoryServer, is_finite
+from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer, is_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ class ReplicaServer(SharedMemoryServer):
     A worker's p and gradient are those of its own replica. The driver, which has none, reads whichever has most batches done.
 
     Args:
-        memory, layout, update, rate, weight_decay, slot, atomic: as for `SharedMemoryServer`, but that the rate counts batches done
+        memory, layout, update, rate, options: as for `SharedMemoryServer`, but that the rate counts batches done
             before, and that without `atomic` (which one process alone may do without) nothing is saved before it is changed.
         backend: what carries gradients between workers: `gloo` or `nccl`.
     """
@@ -125,25 +125,22 @@ class ReplicaServer(SharedMemoryServer):
         layout: Layout,
         update: Update,
         rate: Callable[[int], float],
-        weight_decay: Sequence[float] | None = None,
-        slot: int | None = None,
         *,
-        atomic: bool = True,
         backend: str = "gloo",
+        **options: Unpack[ServerOptions],
     ) -> None:
-        super().__init__(memory, layout, update, rate, weight_decay, slot, atomic=atomic)
+        super().__init__(memory, layout, update, rate, **options)
         self.backend = backend
-        self._decay = list(weight_decay or [0.0] * len(layout.groups))
+        self._decay = list(options.get("weight_decay") or [0.0] * len(layout.groups))
         self._replicas: dict[int, Replica] = {}
-        own = self.replica(slot or 0)
+        own = self.replica(self.slot or 0)
         self.p, self.states = own.p, own.states
         self.cells_of: Callable[[int], tuple[list[list[int]], int]] = lambda done: ([], done)
         """Gives the lease cells and the next lease at so many batches done; the table of leases knows."""
 
     @classmethod
-    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> ReplicaServer:
+    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
         server = super().create(layout, update, rate, **options)
-        assert isinstance(server, ReplicaServer), "it is made by its own class"
         for at in server._slots[1:]:
             server.words[at + DONE] = EMPTY
         return server

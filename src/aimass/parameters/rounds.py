@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -54,13 +54,16 @@ from aimass.parameters.layout import (
     SLOT_REFUSED,
     SLOT_STALENESS,
     SLOT_VECTORS,
+    Layout,
 )
 from aimass.parameters.mean import Mean
-from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aimass.core.memory import SharedMemory
+    from aimass.optim.update import Update
     from aimass.parameters.shards import Shard
 
 PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_OWNER, PART_DEADLINE_NS, PART_LEASES = range(SLOT_PART, SLOT_PART + 7)
@@ -107,22 +110,31 @@ class RoundServer(SharedMemoryServer):
     """One process's handle on a block whose p moves in rounds.
 
     Args:
-        arguments, keywords: as for `SharedMemoryServer`.
+        memory, layout, update, rate, options: as for `SharedMemoryServer`.
         clip: bounds of the mean gradient, applied once it is put together.
         sums: whether parts are added up as they are, rather than averaged by their weights.
     """
 
-    def __init__(self, *arguments: Any, clip: ClipConfig | None = None, sums: bool = False, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
+    def __init__(
+        self,
+        memory: SharedMemory,
+        layout: Layout,
+        update: Update,
+        rate: Callable[[int], float],
+        *,
+        clip: ClipConfig | None = None,
+        sums: bool = False,
+        **options: Unpack[ServerOptions],
+    ) -> None:
+        super().__init__(memory, layout, update, rate, **options)
         self.part: Part | None = None
         self._sums = sums
         self._parts = [self.layout.slot(i) for i in range(self.layout.num_slots)]
         self._mean = Mean(clip or ClipConfig(), self.layout.undo_size)
 
     @classmethod
-    def create(cls, *arguments: Any, **options: Any) -> RoundServer:
-        server = super().create(*arguments, **options)
-        assert isinstance(server, RoundServer)
+    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
+        server = super().create(layout, update, rate, **options)
         server._empty_parts()
         return server
 

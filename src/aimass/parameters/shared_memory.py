@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import numpy as np
 import torch
@@ -78,6 +78,17 @@ NO_CELL = -1
 """What stands for the lease cell of a push that commits no batch."""
 
 
+class ServerOptions(TypedDict, total=False):
+    """What a server can be made with, whatever its kind, beside its memory, its layout, its update and its rate; `SharedMemoryServer` says
+    what each is. Servers of other kinds hand them on."""
+
+    weight_decay: Sequence[float] | None
+    slot: int | None
+    atomic: bool
+    scale_steps: bool
+    compensation: Compensation | None
+
+
 class SharedMemoryServer(ParameterServer):
     """One process's handle on the shared block.
 
@@ -100,9 +111,9 @@ class SharedMemoryServer(ParameterServer):
         layout: Layout,
         update: Update,
         rate: Callable[[int], float],
+        *,
         weight_decay: Sequence[float] | None = None,
         slot: int | None = None,
-        *,
         atomic: bool = True,
         scale_steps: bool = False,
         compensation: Compensation | None = None,
@@ -129,13 +140,13 @@ class SharedMemoryServer(ParameterServer):
         self._target: tuple[int, list[np.ndarray]] = (-1, [])  # where `pull` copied to last: its address, and its part of each shard
 
     @classmethod
-    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: object) -> SharedMemoryServer:
+    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
         """Take the memory and set up an empty server: p and states are zero or what the update starts from.
 
         Raises:
             StorageError: the block does not fit into memory.
         """
-        server = cls(SharedMemory.create(layout.size_bytes), layout, update, rate, **options)  # type: ignore[arg-type]
+        server = cls(SharedMemory.create(layout.size_bytes), layout, update, rate, **options)
         for name, state in zip(layout.states, server.states, strict=True):
             state.fill_(update.initial.get(name, 0.0))
         server.reals[RATE_FACTOR] = 1.0

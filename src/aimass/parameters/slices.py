@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import SLOT_INTENT, SLOT_REFUSED, SLOT_SCALE, SLOT_STALENESS
@@ -58,16 +58,13 @@ class SliceServer(ReplicaServer):
     The arguments are those of `ReplicaServer`, with a layout that has `spans`.
     """
 
-    def __init__(
-        self, memory: SharedMemory, layout: Layout, update: Update, rate: Callable[[int], float], *args: Any, **options: Any
-    ) -> None:
+    def __init__(self, memory: SharedMemory, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> None:
         self._held: set[int] = set()
-        super().__init__(memory, layout, update, rate, *args, **options)
+        super().__init__(memory, layout, update, rate, **options)
 
     @classmethod
-    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> SliceServer:
+    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
         server = super().create(layout, update, rate, **options)
-        assert isinstance(server, SliceServer), "it is made by its own class"
         for at in server._slots:
             server._stand(at, 0, 0)
         return server

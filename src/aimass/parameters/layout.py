@@ -58,6 +58,7 @@ SLOT_SCALE, SLOT_MEMORY, SLOT_MEMORY_AT_START = range(117, 120)
 """Where p is divided among workers: what the gradients of the round that was decided last are multiplied with (a double); the most memory
 that the worker has held, and what it held before it took its part of the model, in bytes."""
 SLOT_GROUPING = 120  # three words for workers that move between groups
+SLOT_LOSS_WEIGHT = 123  # the trainer's too
 SLOT_WORDS = 128
 
 # A shard's words, followed by the last sequence applied of each slot.

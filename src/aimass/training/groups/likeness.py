@@ -33,15 +33,15 @@ def alike(speeds: Mapping[int, float], groups: Mapping[int, int]) -> dict[int, i
         groups: in which each is; no group is larger by two than another.
 
     >>> alike({0: 3.0, 1: 1.0, 2: 3.1, 3: 1.1}, {0: 0, 1: 0, 2: 1, 3: 1})
-    {0: 0, 2: 0, 1: 1, 3: 1}
+    {0: 0, 1: 1, 2: 0, 3: 1}
     >>> alike({0: 1.0, 1: 3.0, 2: 1.0, 3: 3.0, 4: 3.0}, {0: 0, 1: 0, 2: 1, 3: 1, 4: 1})
-    {1: 1, 3: 1, 4: 1, 0: 0, 2: 0}
+    {0: 0, 1: 1, 2: 0, 3: 1, 4: 1}
     """
     order = sorted(speeds, key=lambda worker: -speeds[worker])
     cuts = _cut([log(speeds[worker]) for worker in order], list(Counter(groups.values()).values()))
     together = [order[start:stop] for start, stop in pairwise(cuts)]
     names = _name(together, groups)
-    return {worker: name for name, those in zip(names, together, strict=True) for worker in those}
+    return dict(sorted((worker, name) for name, those in zip(names, together, strict=True) for worker in those))
 
 
 def _cut(falling: Sequence[float], sizes: Sequence[int]) -> tuple[int, ...]:

@@ -62,6 +62,13 @@ def test_a_tied_tensor_belongs_to_the_first_slice_that_has_it():
         cut(tied, 2)
 
 
+def test_a_slice_may_be_frozen_as_a_whole():
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    module[0].requires_grad_(False)
+    first, second = cut(module, 2)
+    assert (first.spans, first.borrows, second.spans) == ((), (), ((0, 16), (16, 20)))
+
+
 def test_forgotten_parameters_are_refused():
     forgetful = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     forgetful.pieces = lambda: [forgetful[0], forgetful[1]]

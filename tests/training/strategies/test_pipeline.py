@@ -63,6 +63,14 @@ def test_bytes_that_are_read_and_told_by_the_same_weights_are_one_tensor_for_bot
     assert sum(one["parameters"] for one in told) == sum(values.numel() for values in run.model.module.parameters())
 
 
+def test_a_stage_may_be_frozen_as_a_whole(data):
+    chosen = pipeline("momentum", 3, "gpipe", epochs=1, freeze="layers.0", strategy={"split": "layer"})
+    run, alone = (aimass.train(data, **{**chosen, **other}).wait() for other in ({}, PLAIN))
+    assert_same(run.model, dict(alone.model.module.named_parameters()))
+    (told,) = [event.data["slices"] for event in run.events() if event.type == "model_sliced"]
+    assert told[0]["parameters"] == 0
+
+
 def test_it_says_who_has_what_and_how_much_memory_that_took(run):
     (told,) = [event.data for event in run.events() if event.type == "model_sliced"]
     sizes = [one["parameters"] for one in told["slices"]]

@@ -258,9 +258,9 @@ def _spans_of(
 
 
 def _check_whole(manifest: Manifest, slices: Sequence[Slice]) -> None:
-    """Raises UsageError where the slices are not all of p, or one of them has nothing of its own."""
+    """Raises UsageError where the slices are not all of p, or one of them learns nothing but what earlier ones have."""
     for slot, one in enumerate(slices):
-        if not one.spans:
+        if one.borrows and not one.spans:
             tied = ", ".join(sorted({*manifest.aliases, *manifest.aliases.values()}))
             raise UsageError(
                 f"slice {slot} would have no parameters of its own: all of its pieces' belong to earlier slices ({tied}); "

@@ -1,4 +1,6 @@
+import io
 import json
+import sys
 
 from aimass.cli.output import print_error, print_json, print_table
 from aimass.core.errors import Cancelled, DataError
@@ -23,3 +25,10 @@ def test_a_table_lines_up_and_takes_brackets_as_they_are(capsys):
 def test_json_has_no_nan_and_only_text_as_keys(capsys):
     print_json({0: [float("nan"), 1.5], "inside": {"most": float("inf"), "names": ("é",)}, True: None})
     assert json.loads(capsys.readouterr().out) == {"0": [None, 1.5], "inside": {"most": None, "names": ["é"]}, "true": None}
+
+
+def test_json_is_json_in_a_terminal_that_has_not_every_character(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1", errors="backslashreplace", write_through=True))
+    print_json({"data": "müßig \N{ROSE}"})
+    assert json.loads(written.getvalue()) == {"data": "müßig \N{ROSE}"}

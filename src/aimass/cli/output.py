@@ -21,17 +21,22 @@ T = TypeVar("T")
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    echo(as_json(value))
+    """One JSON document on standard output. Where that is no UTF-8, what is not ASCII is escaped as JSON escapes it."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    echo(as_json(value, in_ascii=not encoding.lower().replace("-", "").startswith("utf8")))
 
 
-def as_json(value: Any) -> str:
+def as_json(value: Any, *, in_ascii: bool = False) -> str:
     """A JSON document. Keys that are no text, such as the classes 0 to 9, become text; NaN and infinity, which JSON lacks, null.
 
-    >>> as_json({"loss": float("nan")})
-    '{\\n  "loss": null\\n}'
+    Args:
+        value: what it says.
+        in_ascii: whether every other character is escaped.
+
+    >>> as_json({"loss": float("nan")}), as_json("é", in_ascii=True)
+    ('{\\n  "loss": null\\n}', '"\\\\u00e9"')
     """
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(value), indent=2, ensure_ascii=in_ascii, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

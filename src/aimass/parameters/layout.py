@@ -27,7 +27,7 @@ _CUTS = (1024, 16)  # where servers may meet, in parameters: on a page, or at le
 STOP, NEXT_LEASE, LEASE_LIMIT, NUM_LEASES, RATE_FACTOR, INCARNATION, GENERATION, WANTED = range(8)
 """`RATE_FACTOR` is a double: what every learning rate is multiplied with. `INCARNATION` counts how often the run went back.
 `GENERATION` counts the groups that workers have formed. `WANTED` is how many workers there should be; 0 where the driver trains by itself.
-Four more are for averages (`parameters/averages.py`)."""
+Five more are for averages (`parameters/averages.py`)."""
 CONTROL_WORDS = _LINE_WORDS
 
 # A lease cell's words. A cell is empty while its owner is NOBODY and its number is -1.

@@ -43,6 +43,11 @@ def test_a_first_start_says_all_that_is_needed_next(start, home):
     assert (again["pid"], again["home"]) == (process.pid, str(home))
     assert read_login(home).url == again["url"]
     assert httpx.get(f"{again['url']}/v1/models", headers={"authorization": f"Bearer {key}"}, timeout=60).status_code == 200
+    refused = start("up", "--port", "0")
+    out, err = refused.communicate(timeout=60)
+    assert (refused.returncode, out, err.count("\n")) == (10, "", 1)
+    assert f"answers at {again['url']} (pid {process.pid}); stop it, or give another home" in err
+    assert read_login(home).url == again["url"]
     assert leave(process) == ""
 
 

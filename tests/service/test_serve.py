@@ -39,6 +39,16 @@ def test_a_port_in_use_is_a_sentence(tmp_path):
             start(tmp_path, port=taken.getsockname()[1])
 
 
+def test_a_home_is_free_as_soon_as_its_service_is_dead(tmp_path):
+    first = start(tmp_path)
+    with pytest.raises(AssertionError, match=rf"answers at {first.url} \(pid {first.process.pid}\)"):
+        start(tmp_path)
+    first.process.kill()
+    first.process.wait(timeout=60)
+    first.process.stdout.close()
+    assert start(tmp_path).stop() == 0
+
+
 def test_a_host_that_is_none_is_a_sentence(tmp_path):
     with pytest.raises(AssertionError, match="cannot be listened on"):
         start(tmp_path, host="256.1.1.1")

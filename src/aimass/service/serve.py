@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from aimass.core.errors import AimassError, UsageError
+from aimass.service.holding import held
 from aimass.service.logs import close_log, open_log
 from aimass.service.settings import ServiceSettings
 from aimass.serving.one_write import OneWriteProtocol
@@ -49,33 +50,40 @@ def serve(settings: ServiceSettings, announce: Callable[[Started], None]) -> Non
         announce: is called once, when the service answers.
 
     Raises:
+        Conflict: another service lives in the home.
         UsageError: the address cannot be listened on.
         StorageError: the database or the store cannot be reached.
     """
-    # 1. The address first: it fails at once where it fails.
-    listening = _listen(settings.host, settings.port)
-    log = open_log(settings.home)
-    try:
-        # 2. The rooms.
-        from aimass.service.app import build
-        from aimass.service.platform import Platform
-
-        platform = Platform(settings)
+    # 1. The home and the address first: they fail at once where they fail.
+    with held(settings.home) as tell:
+        listening = _listen(settings.host, settings.port)
+        tell(_url(listening))
+        log = open_log(settings.home)
         try:
-            platform.start()
-            app = build(platform)
-            # 3. Answer, until a signal.
-            started = Started(url=_url(listening), admin_key=platform.admin_key, home=settings.home, pid=os.getpid())
-            server = _Server(app, settings, lambda: announce(started), platform.leaving.set)
-            server.run([listening])
-            if not server.started:
-                raise AimassError(f"the service could not start; {settings.home / 'service.log'} says why")
+            _answer(settings, listening, announce)
         finally:
-            # 4. Leave: requests have been answered, now the rooms close.
-            platform.close()
+            listening.close()
+            close_log(log)
+
+
+def _answer(settings: ServiceSettings, listening: socket.socket, announce: Callable[[Started], None]) -> None:
+    # 2. The rooms.
+    from aimass.service.app import build
+    from aimass.service.platform import Platform
+
+    platform = Platform(settings)
+    try:
+        platform.start()
+        app = build(platform)
+        # 3. Answer, until a signal.
+        started = Started(url=_url(listening), admin_key=platform.admin_key, home=settings.home, pid=os.getpid())
+        server = _Server(app, settings, lambda: announce(started), platform.leaving.set)
+        server.run([listening])
+        if not server.started:
+            raise AimassError(f"the service could not start; {settings.home / 'service.log'} says why")
     finally:
-        listening.close()
-        close_log(log)
+        # 4. Leave: requests have been answered, now the rooms close.
+        platform.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,12 @@ finally:
     out, err = start(code=code).communicate(timeout=60)
     assert err.strip() == "[]"
     assert "aimass" in out
+
+
+def test_it_is_a_module_too(home):
+    done = subprocess.run([sys.executable, "-m", "aimass", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("aimass ")
 
 
 def test_help_names_every_command(aimass):

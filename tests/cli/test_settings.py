@@ -35,6 +35,8 @@ def test_the_table_has_every_setting_and_says_what_each_is_for():
 
 def test_defaults_come_from_the_config():
     found = table()
+    assert (found["adapter.name"].default, found["adapter.rank"].default) == ("none", "8")
+    assert found["adapter.name"].help == "`lora`. There is none unless you ask for one: --adapter NAME."
     assert found["optimizer.name"].default == TrainConfig.parse({}).optimizer.name
     assert found["checkpoint.every"].default == str(TrainConfig.parse({}).checkpoint.every)
     assert found["model.channels"].default == ",".join(map(str, FAMILIES.load("cnn").config().channels))

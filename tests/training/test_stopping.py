@@ -1,8 +1,10 @@
 import pytest
 
 from aimass.core.errors import UsageError
+from aimass.models.losses import PRIMARY
+from aimass.models.tasks import TASKS, build_task
 from aimass.training.config import StopConfig
-from aimass.training.stopping import StopRules
+from aimass.training.stopping import StopRules, check_target
 
 
 def rules(primary=("accuracy", "max"), **config):
@@ -27,6 +29,16 @@ def test_a_target_is_reached_from_either_side():
 def test_a_target_that_nobody_measures_is_an_error_with_what_is_measured():
     with pytest.raises(UsageError, match="'f2', and this run measures: accuracy, loss, train_loss"):
         add(rules(target="f2>=1"), accuracy=0.1, loss=2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_target_is_one_of_what_an_epoch_of_the_task_measures(task):
+    assert build_task(task).primary == PRIMARY[task]
+    for metric in ("loss", "train_loss", PRIMARY[task][0]):
+        check_target(StopConfig(target=f"{metric}<=1"), task)
+    with pytest.raises(UsageError, match=rf"'f2', and this run measures: .*{PRIMARY[task][0]}.*train_loss"):
+        check_target(StopConfig(target="f2>=1"), task)
+    check_target(StopConfig(), task)
 
 
 def test_patience_counts_epochs_since_the_best():

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import aimass
+from aimass.core import files
 from aimass.core.errors import DataError, NotFound, TrainingError, UsageError
 from aimass.training import trainer
 from aimass.training.events import EpochEnded
@@ -274,5 +275,16 @@ def test_a_run_tells_its_state_and_metrics_only_when_there_are_some():
 
 def test_a_run_that_is_watched_raises_what_ended_it():
     assert aimass.train("iris", epochs=2, progress=True).state == "succeeded"
-    with pytest.raises(UsageError, match="this run measures"):
-        aimass.train("iris", epochs=2, progress=True, stop={"epochs": 2, "target": "f7>=1"})
+
+    class Broken(torch.nn.Linear):
+        def forward(self, numbers):
+            return super().forward(numbers) * float("nan")
+
+    with pytest.raises(TrainingError, match="every gradient held NaN"):
+        aimass.train("iris", epochs=2, progress=True, model=Broken(4, 3))
+
+
+def test_a_misspelt_target_is_refused_before_there_is_a_run():
+    with pytest.raises(UsageError, match=r"'acuracy', and this run measures: accuracy, loss, train_loss; did you mean 'accuracy'\?"):
+        aimass.train("iris", epochs=2, stop={"target": "acuracy>=0.9"})
+    assert list((files.home() / "runs").glob("*")) == []

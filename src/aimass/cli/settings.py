@@ -169,9 +169,19 @@ def _settings(config: type[Config], prefix: str = "", of: str = "") -> Iterator[
         types = _leaves(field.annotation)
         inner = next((leaf for leaf in types if issubclass(leaf, Config) and leaf.model_fields.keys() - {"name"}), None)
         if inner is not None and prefix + name not in ("model", "strategy"):
-            yield from _settings(inner, f"{prefix}{name}.")
+            below = _settings(inner, f"{prefix}{name}.", of=of)
+            yield from (_switched_off(one) for one in below) if NoneType in types and default is None else below
         else:
             yield Setting(name=prefix + name, types=types, default=_written(default), help=helps.get(name, ""), of=of)
+
+
+def _switched_off(setting: Setting) -> Setting:
+    """A setting of a group that is not there by default: naming one switches it on."""
+    if not setting.name.endswith(".name"):
+        return setting
+    group = setting.name.removesuffix(".name")
+    names = setting.help.rstrip(".")
+    return replace(setting, default="none", help=f"{names}. There is none unless you ask for one: --{group} NAME.")
 
 
 def _leaves(annotation: Any) -> frozenset[type]:

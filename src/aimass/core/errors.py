@@ -151,6 +151,16 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, also: Iterabl
     return UsageError(f"there is no {kind} {name!r}{hint}: {', '.join(names)}")
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that has named what there is: which of it was meant, where that is likely.
+
+    >>> nearest("acuracy", ["loss", "accuracy"]), nearest("x", ["loss"])
+    ("; did you mean 'accuracy'?", '')
+    """
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says while `path` is written into a sentence that says what to do."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from aimass.core.errors import UsageError
 from aimass.data.text import END, NUM_BYTES
+from aimass.models.losses import PRIMARY
 from aimass.models.tasks import Task
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Language(Task):
     """
 
     name = "language"
-    primary = ("bits_per_byte", "min")
+    primary = PRIMARY[name]
     rows_at_once = 64
 
     def num_outputs(self, classes: Sequence[Any] | None) -> int:

@@ -1,8 +1,8 @@
-"""Which losses each task knows, by name. Nothing here imports torch."""
+"""Which losses each task knows, by name, and the metric that says which of two models is the better one. Nothing here imports torch."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from aimass.core.errors import UsageError, unknown_name
 
@@ -15,6 +15,14 @@ LOSSES = {
     "language": (CROSS_ENTROPY,),
 }
 """The losses of each task; the first is what it has by default."""
+
+PRIMARY: dict[str, tuple[str, Literal["max", "min"]]] = {
+    "binary": ("accuracy", "max"),
+    "multiclass": ("accuracy", "max"),
+    "regression": ("rmse", "min"),
+    "language": ("bits_per_byte", "min"),
+}
+"""The metric that each task is judged by, and which of its ends is the better one."""
 
 ALIASES = {"log_loss": CROSS_ENTROPY, "brier": SQUARED, "mse": SQUARED, "l2": SQUARED, "mae": ABSOLUTE, "l1": ABSOLUTE}
 """What they are called too."""

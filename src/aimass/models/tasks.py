@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from aimass.core.errors import DataError, TrainingError, unknown_name
 from aimass.models import metrics
-from aimass.models.losses import ABSOLUTE, CROSS_ENTROPY, HUBER, SQUARED, loss_for
+from aimass.models.losses import ABSOLUTE, CROSS_ENTROPY, HUBER, PRIMARY, SQUARED, loss_for
 
 if TYPE_CHECKING:
     from aimass.data.encoder import Encoder
@@ -107,7 +107,7 @@ class Binary(Task):
     """
 
     name = "binary"
-    primary = ("accuracy", "max")
+    primary = PRIMARY[name]
 
     def __init__(self, loss_name: str = CROSS_ENTROPY) -> None:
         self.loss_name = loss_name
@@ -157,7 +157,7 @@ class Multiclass(Task):
     """
 
     name = "multiclass"
-    primary = ("accuracy", "max")
+    primary = PRIMARY[name]
 
     def __init__(self, loss_name: str = CROSS_ENTROPY) -> None:
         self.loss_name = loss_name
@@ -213,7 +213,7 @@ class Regression(Task):
     """
 
     name = "regression"
-    primary = ("rmse", "min")
+    primary = PRIMARY[name]
 
     def __init__(self, target_mean: float = 0.0, target_std: float = 1.0, loss_name: str = SQUARED) -> None:
         self.target_mean, self.target_std, self.loss_name = target_mean, target_std, loss_name

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from aimass.core.errors import UsageError
+from aimass.core.errors import UsageError, nearest
+from aimass.models.losses import PRIMARY
 from aimass.training.config import StopConfig
 
 _CONVERGED_EPOCHS = 3
+
+
+def check_target(config: StopConfig, task: str) -> None:
+    """Refuse a target that no epoch of a run of this task will measure.
+
+    Raises:
+        UsageError: it names another metric; the message has those that are measured.
+
+    >>> check_target(StopConfig(target="acuracy>=0.9"), "binary")
+    Traceback (most recent call last):
+    aimass.core.errors.UsageError: stop.target names the metric 'acuracy', and this run measures: accuracy, loss, train_loss; ...
+    """
+    condition, measured = config.target_condition, ("loss", "train_loss", PRIMARY[task][0])
+    if condition is not None and condition[0] not in measured:
+        raise _not_measured(condition[0], measured)
+
+
+def _not_measured(metric: str, measured: Iterable[str]) -> UsageError:
+    text = f"stop.target names the metric {metric!r}, and this run measures: {', '.join(sorted(measured))}"
+    return UsageError(f"{text}{nearest(metric, measured)}")
 
 
 @dataclass
@@ -87,7 +109,7 @@ class StopRules:
         metric, sign, goal = condition
         found = {"train_loss": self.history[-1]["train_loss"], **self.history[-1]["validation"]}
         if metric not in found:
-            raise UsageError(f"stop.target names the metric {metric!r}, and this run measures: {', '.join(sorted(found))}")
+            raise _not_measured(metric, found)
         value = found[metric]
         if value is not None and (value >= goal if sign == ">=" else value <= goal):
             return "target", f"{metric} is {value:.4g}, and {self.config.target} was wanted"

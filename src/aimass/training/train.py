@@ -16,6 +16,7 @@ from aimass.models.losses import LOSSES, loss_for
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.health.config import REVEALED
 from aimass.training.run import RUNNING, Run
+from aimass.training.stopping import check_target
 from aimass.training.workers.elastic import read_workers
 
 FIXED = ("model", "batch_size", "loss", "seed", "start_from", "grow", "freeze", "adapter")
@@ -182,6 +183,7 @@ def fit_model(config: TrainConfig, data: Dataset) -> tuple[TrainConfig, Dataset]
 
 def check_data(config: TrainConfig, data: Dataset) -> None:
     """Refuse, before a process starts, what cannot work on this data."""
+    check_target(config.stop, data.task)
     if config.stop.target is not None and not len(data.validation):
         condition = config.stop.target_condition
         if condition is not None and condition[0] != "train_loss":

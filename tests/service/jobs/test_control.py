@@ -26,6 +26,8 @@ def test_a_cancelled_job_keeps_a_checkpoint_and_goes_on_from_it(place, jobs):
     epochs = int(found["progress"]["epoch"]) + 5
     with pytest.raises(UsageError, match="batch_size cannot change"):
         jobs.resume(place.project, job, {"batch_size": 7})
+    with pytest.raises(UsageError, match="'acuracy', and this run measures"):
+        jobs.resume(place.project, job, {"stop.target": "acuracy>=0.9"})
     assert jobs.resume(place.project, job, {"epochs": epochs})["status"] == "validating_files"
     found = ended(jobs, place.project, job)
     assert found["status"] == "succeeded", found["error"]
@@ -80,6 +82,8 @@ def test_what_cannot_work_is_refused_at_the_door(place):
         create(model="../up")
     with pytest.raises(NotFound, match="no data set"):
         create(dataset="ds-none")
+    with pytest.raises(UsageError, match="'acuracy', and this run measures"):
+        create(config={"stop.target": "acuracy>=0.9"})
     with pytest.raises(UsageError, match="needs validation rows"):
         create(dataset=place.sample("wine", split=[0.9, 0.0, 0.1]), config={"stop.target": "accuracy>=0.9"})
     assert jobs.list(place.project)["data"] == []

@@ -22,6 +22,7 @@ from aimass.store.database import Database
 from aimass.store.names import check_name, fitting_name
 from aimass.store.paging import Page, fetch
 from aimass.training.config import TrainConfig
+from aimass.training.stopping import check_target
 from aimass.training.train import changed, settle
 
 LONGEST = 1000
@@ -112,6 +113,7 @@ def resume(database: Database, limits: Limits, project: str, job: str, changes: 
             raise Conflict(f"{job} is {found.state}; only failed and cancelled jobs can be resumed; {advice}")
         config = changed(TrainConfig.parse(found.config), changes) if changes else TrainConfig.parse(found.config)
         _check_config(config)
+        check_target(config.stop, _task_of(connection, found.dataset_id))
         workers_changed = config.workers != found.config["workers"]
         share = share_of(config.workers, None if workers_changed else found.cpus, None if workers_changed else found.memory_bytes, limits)
         values = {"state": VALIDATING, "config": config.model_dump(mode="json"), "cpus": share.cpus, "memory_bytes": share.memory_bytes}
@@ -175,6 +177,11 @@ def _row(connection: Connection, project: str, job: str) -> Row[Any]:
     return row
 
 
+def _task_of(connection: Connection, dataset: str) -> str:
+    description = connection.execute(select(tables.datasets.c.description).where(tables.datasets.c.id == dataset)).scalar_one()
+    return str(description["task"])
+
+
 def _page(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
     ids = [entry["id"] for entry in data]
     return {"object": "list", "data": data, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more}
@@ -202,6 +209,7 @@ def _check_data(config: TrainConfig, description: Mapping[str, Any]) -> None:
         raise DataError("the data set has no target, so nothing can be trained on it; create it again with target=")
     if not split.get("train"):
         raise DataError("the training split is empty; create the data set again with a share for it, such as split=[0.8, 0.1, 0.1]")
+    check_target(config.stop, description["task"])
     condition = config.stop.target_condition
     if condition is not None and condition[0] != "train_loss" and not split.get("validation"):
         raise UsageError(

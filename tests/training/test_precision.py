@@ -24,13 +24,8 @@ def parameters_of(run):
     return torch.cat([tensor.flatten() for tensor in run.model.module.parameters()])
 
 
-def worker_counts(name):
-    strategy = STRATEGIES.load(name)
-    return [count for count in (0, 2) if strategy.needs_workers <= count <= (2 if strategy.most_workers is None else strategy.most_workers)]
-
-
 DIVIDED = ("pipeline", "sharded")
-LEARNING = [(name, count) for name in STRATEGIES.names() if name not in DIVIDED for count in worker_counts(name)]
+LEARNING = [("single", 0)] + [(name, 2) for name in STRATEGIES.names() if name not in ("single", *DIVIDED)]
 
 
 @pytest.mark.parametrize(("strategy", "workers"), LEARNING)

@@ -78,6 +78,53 @@ def test_other_classes_get_a_fresh_head(home, wine, first):
     assert start_of(run)["adapters"] == ["layers.0"]
 
 
+def test_without_settings_of_a_model_it_has_the_family_and_the_sizes_of_the_start(home, wine, first):
+    run = aimass.train(wine, start_from=first, epochs=1, home=home).wait()
+    assert run.config.model == first.config.model
+    assert (start_of(run)["fresh"], start_of(run)["warning"]) == ([], None)
+    own = torch.nn.Sequential(torch.nn.Linear(13, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    mine = aimass.train(wine, model=own, epochs=1, home=home).wait()
+    with pytest.raises(UsageError, match=r"is a module of your own .* pass model=MyModule\(\), or name a family"):
+        aimass.train(wine, start_from=mine, home=home)
+
+
+def test_layers_begin_afresh_as_wholes_and_a_warning_says_what_that_costs(home, wine, first):
+    fewer = aimass.data.load(wine.table.drop_columns(["alcohol"]), "target")
+    run = aimass.train(fewer, start_from=first, epochs=1, home=home).wait()
+    assert start_of(run)["copied"] == ["layers.2.weight", "layers.2.bias"]
+    assert (
+        start_of(run)["warning"]
+        == f"only 39 of the 207 parameters of {first.id} fit, since it was trained on other inputs or for other answers"
+    )
+    small = {"name": "mlp", "hidden": (12, 12)}
+    deep = aimass.train(wine, model=small, epochs=1, home=home).wait()
+    run = aimass.train(wine, model={"name": "mlp", "hidden": (9, 12)}, start_from=deep, epochs=1, home=home).wait()
+    assert start_of(run)["copied"] == ["layers.4.weight", "layers.4.bias"]
+    assert start_of(run)["warning"] == f"only 39 of the 363 parameters of {deep.id} fit; leave model out to have its family and sizes"
+
+
+def test_outputs_for_other_classes_begin_afresh_though_there_are_as_many(home, wine, first):
+    other = {"class_0": "red", "class_1": "white", "class_2": "rose"}
+    at = wine.table.column_names.index("target")
+    table = wine.table.set_column(at, "target", [[other[value] for value in wine.table["target"].to_pylist()]])
+    colours = aimass.data.load(table, "target")
+    run = aimass.train(colours, start_from=first, epochs=1, home=home).wait()
+    assert start_of(run)["fresh"] == ["layers.2.weight", "layers.2.bias"]
+    with pytest.raises(UsageError, match=r"grow=True keeps the answers of .* \(class_0, class_1, class_2\), and the data ask for"):
+        aimass.train(colours, model={"name": "mlp", "hidden": (20,)}, start_from=first, grow=True, home=home)
+    flat = aimass.train(wine, model="linear", epochs=1, home=home).wait()
+    with pytest.raises(UsageError, match=r"nothing of .* was trained on other inputs or for other answers, 'target' .*; begin without"):
+        aimass.train(colours, start_from=flat, home=home)
+
+
+def test_adapters_beside_what_is_frozen_learn(home, wine, first):
+    run = aimass.train(wine, start_from=first, adapter={"rank": 2}, freeze="layers.*", epochs=1, lr=0.02, home=home).wait()
+    assert start_of(run)["adapters"] == ["layers.0", "layers.2"]
+    assert (start_of(run)["trainable_parameters"], start_of(run)["frozen_parameters"]) == (2 * (13 + 12) + 2 * (12 + 3), 207)
+    before, after = parameters_of(first.model), parameters_of(run.model)
+    assert [name for name in after if before[name].equal(after[name])] == ["layers.0.bias", "layers.2.bias"]
+
+
 def test_a_larger_model_begins_with_the_answers_of_the_smaller_one(home, wine, first):
     large = {"name": "mlp", "hidden": (20, 15)}
     run = aimass.train(wine, model=large, start_from=first, grow=True, epochs=1, lr=1e-12, home=home).wait()
@@ -161,9 +208,21 @@ def test_the_features_of_images_are_kept_for_other_classes(home):
         ({"start_from": "nowhere"}, NotFound, "neither a folder that Model.save wrote nor a run"),
         ({"start_from": "/no/where"}, NotFound, "neither a folder that Model.save wrote nor a run"),
         ({"start_from": 5}, UsageError, "is no model"),
-        ({"model": {"name": "mlp", "hidden": (5, 5)}}, UsageError, "nothing of .* fits the model"),
+        ({"model": {"name": "mlp", "hidden": (5, 5)}}, UsageError, "leave model out to have the family 'mlp' and the sizes of [^,]*$"),
+        ({"model": {"name": "mlp", "hidden": (15, 13)}}, UsageError, r"and 1 more; leave model out .* or set grow=True$"),
+        (
+            {"model": "linear"},
+            UsageError,
+            "nothing of .* fits the model: .* leave model out to have the family 'mlp' and the sizes of [^,]*$",
+        ),
+        ({"model": "linear", "strategy": "ensemble", "workers": 2}, UsageError, "'ensemble' makes another model of it"),
         ({"freeze": "features.*"}, UsageError, "fits no parameter; there are: layers.0.weight"),
         ({"freeze": "*"}, UsageError, "leaves nothing to train"),
+        (
+            {"freeze": "layers.0.lora_a", "adapter": "lora"},
+            UsageError,
+            "fits no parameter; there are: layers.0.weight, layers.0.bias, layers.2",
+        ),
         ({"model": "linear", "grow": True}, UsageError, "needs a model of one family"),
         ({"start_from": None, "adapter": "lora"}, UsageError, "adapts a model that was trained before"),
         ({"start_from": None, "grow": True}, UsageError, "needs start_from"),

@@ -31,7 +31,8 @@ class RunStarted(Event):
 @dataclass(frozen=True, kw_only=True)
 class StartedFrom(Event):
     """The model does not begin afresh, or not all of it learns: which parameters were copied from the model that the run started from
-    (`source`), which begin afresh, which layers have an adapter, and how many numbers are learnt and how many stay."""
+    (`source`), which begin afresh, which layers have an adapter, how many numbers are learnt and how many stay, and a `warning` where
+    most of what was learnt is not used."""
 
     kind = "started_from"
     source: str | None
@@ -40,6 +41,7 @@ class StartedFrom(Event):
     adapters: list[str]
     trainable_parameters: int
     frozen_parameters: int
+    warning: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

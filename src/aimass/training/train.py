@@ -51,7 +51,7 @@ def train(data: Any, target: str | None = None, *, progress: bool = False, home:
     """
     place = None if home is None else Path(home)
     start = _find_start(settings.get("start_from"), place)
-    config, module = settle({**settings, "start_from": start[0]} if start else settings)
+    config, module = settle(_with_model_of(settings, start))
     _check_devices(config)
     if config.workers:
         _warm_up(config)
@@ -209,6 +209,24 @@ def _find_start(value: Any, home: Path | None) -> tuple[str, Any] | None:
     from aimass.training.transfer import find_start
 
     return find_start(value, home)
+
+
+def _with_model_of(settings: Mapping[str, Any], start: tuple[str, Any] | None) -> Mapping[str, Any]:
+    if start is None:
+        return settings
+    from aimass.training.transfer import with_model_of
+
+    return with_model_of(settings, start)
+
+
+def with_family(settings: Mapping[str, Any], home: Path | None = None) -> Mapping[str, Any]:
+    """Settings with the family of the model that the run is to begin with, where they name none.
+
+    Raises:
+        NotFound, UsageError: there is no such model, or no settings build it.
+    """
+    start = _find_start(settings.get("start_from"), home)
+    return settings if start is None else {**_with_model_of(settings, start), "start_from": settings["start_from"]}
 
 
 def _check_transfer(

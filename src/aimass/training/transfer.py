@@ -5,6 +5,7 @@ The model is copied into the run's folder, `start/`, so that the run can be resu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +15,25 @@ import torch
 
 from aimass.core.errors import NotFound, UsageError
 from aimass.core.patterns import fits
+from aimass.data.schema import listed
 from aimass.models.config import CUSTOM, build_module
 from aimass.models.custom import check_module
 from aimass.models.family import FAMILIES
-from aimass.models.folder import copy_model
+from aimass.models.folder import copy_model, read_facts
 from aimass.models.model import Model
 from aimass.models.tasks import task_of
 from aimass.models.transfer.lora import add_adapters
-from aimass.models.transfer.start import Copied, Start, copy_fitting, freeze, read_alike
+from aimass.models.transfer.start import MOST_NAMES, Copied, Start, answers_alike, copy_fitting, freeze, output_parameters, read_alike
 from aimass.training.events import StartedFrom
 from aimass.training.opening import network_shape, seeding
 from aimass.training.run import Run
+from aimass.training.starting import taken_family, takes_family
 
 if TYPE_CHECKING:
     from torch import nn
 
     from aimass.data.dataset import Dataset
+    from aimass.data.encoder import Encoder
     from aimass.training.config import TrainConfig
 
 FOLDER = "start"
@@ -89,6 +93,23 @@ def find_start(value: Any, home: Path | None) -> tuple[str, Path | Model] | None
     if not (run.folder / "model").is_dir():
         raise NotFound(f"{run.id} left no model to start from: it is {run.state}; resume it with `aimass train --resume {run.id}`")
     return run.id, run.folder / "model"
+
+
+def with_model_of(settings: Mapping[str, Any], found: tuple[str, Path | Model]) -> dict[str, Any]:
+    """Settings of a run, with the family and the sizes of the model that it begins with, where they name none of their own.
+
+    Args:
+        settings: as people write them.
+        found: what `find_start` gave.
+
+    Raises:
+        UsageError: the model is a module of the caller's, which nobody can build here.
+    """
+    name, model = found
+    if not takes_family(settings):
+        return {**settings, "start_from": name}
+    config = model.config if isinstance(model, Model) else read_facts(model)[0]
+    return {**settings, "start_from": name, "model": taken_family(config, name)}
 
 
 def keep_start(found: Path | Model, folder: Path) -> None:
@@ -153,7 +174,7 @@ def rehearse_with(config: TrainConfig, data: Dataset, module: nn.Module | None, 
     names = [name for name, parameter in built.named_parameters() if parameter.requires_grad]
     for pattern in config.optimizer.rates:
         if not any(fits(name, pattern) for name in names):
-            raise UsageError(f"optimizer.rates={pattern!r} fits no parameter that learns; there are: {', '.join(names)}")
+            raise UsageError(f"optimizer.rates={pattern!r} fits no parameter that learns; there are: {listed(names, MOST_NAMES)}")
     return prepared if config.transfers else None
 
 
@@ -178,15 +199,19 @@ def prepare(config: TrainConfig, data: Dataset, module: nn.Module | None, start:
             built = deepcopy(module)
             check_module(built, *shape)
         names = tuple(name for name, _ in built.named_parameters())
+        warning = None
         found = Copied(copied=() if module is None else names, fresh=names if module is None else ())
         if start is not None and config.grow:
-            _grow(config, built, start)
+            _grow(config, data, built, start)
             found = Copied(copied=names, fresh=())
         elif start is not None:
-            found = copy_fitting(built, start.tensors, start.name)
-        adapters = add_adapters(built, config.adapter, found.fresh) if config.adapter else []
+            found = _copy(data, built, start)
+            if not found.copied:
+                raise _nothing_fits(config, data, built, start)
+            warning = _little_fits(config, data, _num_copied(built, found), start)
         if config.freeze:
-            freeze(built, config.freeze)
+            freeze(built, config.freeze, has_adapters=config.adapter is not None)
+        adapters = add_adapters(built, config.adapter, found.fresh) if config.adapter else []
     trainable = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
     event = StartedFrom(
         source=config.start_from,
@@ -195,15 +220,81 @@ def prepare(config: TrainConfig, data: Dataset, module: nn.Module | None, start:
         adapters=adapters,
         trainable_parameters=trainable,
         frozen_parameters=sum(parameter.numel() for parameter in built.parameters()) - trainable,
+        warning=warning,
     )
     return Prepared(module=built, started=event)
 
 
-def _grow(config: TrainConfig, built: nn.Module, start: Start) -> None:
+def _grow(config: TrainConfig, data: Dataset, built: nn.Module, start: Start) -> None:
     if start.config.name != config.model.name or start.config.name == CUSTOM:
         raise UsageError(f"grow=True needs a model of one family: {start.name} is {start.config.name!r}, and model={config.model.name!r}")
     before = start.encoder
+    if not answers_alike(data.encoder, before):
+        raise UsageError(
+            f"grow=True keeps the answers of {start.name}, which are {_answers_of(before)}, and the data ask for "
+            f"{_answers_of(data.encoder)}; leave grow out, and what fits is copied"
+        )
     small = build_module(start.config, before.num_numbers, before.cardinalities, task_of(before).num_outputs(before.classes))
     small.load_state_dict(dict(start.tensors), strict=False)
     generator = torch.Generator().manual_seed(config.seed)
     FAMILIES.load(config.model.name).grow(small, built, generator)
+
+
+def _answers_of(encoder: Encoder) -> str:
+    return f"{encoder.target!r}" + (f" ({listed(encoder.classes, MOST_NAMES)})" if encoder.classes else "")
+
+
+def _nothing_fits(config: TrainConfig, data: Dataset, built: nn.Module, start: Start) -> UsageError:
+    """What both have, and what would help: its own sizes, to grow, or nothing."""
+    known = listed((f"{name} {tuple(tensor.shape)}" for name, tensor in start.tensors.items()), MOST_NAMES)
+    wanted = listed((f"{name} {tuple(parameter.shape)}" for name, parameter in built.named_parameters()), MOST_NAMES)
+    if CUSTOM in (start.config.name, config.model.name):
+        advice = "a module begins with what has the same names and shapes in another"
+    elif config.strategy.model_for(start.config) != start.config:
+        advice = f"{config.strategy.name!r} makes another model of it; train by another strategy"
+    elif _fits_more(config, data, start, 0):
+        grow = ", or set grow=True" if _can_grow(config, data, built, start) else ""
+        advice = f"leave model out to have the family {start.config.name!r} and the sizes of {start.name}{grow}"
+    else:
+        advice = f"{start.name} was trained on other inputs or for other answers, {_answers_of(start.encoder)}; begin without start_from"
+    return UsageError(f"nothing of {start.name} fits the model: it has {known}, and the model {wanted}; {advice}")
+
+
+def _little_fits(config: TrainConfig, data: Dataset, copied: int, start: Start) -> str | None:
+    """That most of what was learnt is lost, and what to do, where less than half of the parameters could be copied."""
+    whole = sum(tensor.numel() for tensor in start.tensors.values())
+    if 2 * copied >= whole:
+        return None
+    told = f"only {copied:,} of the {whole:,} parameters of {start.name} fit"
+    if _fits_more(config, data, start, copied):
+        return f"{told}; leave model out to have its family and sizes"
+    return f"{told}, since it was trained on other inputs or for other answers"
+
+
+def _fits_more(config: TrainConfig, data: Dataset, start: Start, copied: int) -> bool:
+    """Whether more parameters than these would be copied, had the run the family and the sizes of the model that it begins with."""
+    own = start.config
+    if CUSTOM in (config.model.name, own.name) or own == config.model or config.strategy.model_for(own) != own:
+        return False
+    try:
+        other = build_module(own, *network_shape(data))
+    except UsageError:
+        return False
+    return _num_copied(other, _copy(data, other, start)) > copied
+
+
+def _copy(data: Dataset, module: nn.Module, start: Start) -> Copied:
+    alike = answers_alike(data.encoder, start.encoder)
+    return copy_fitting(module, start.tensors, () if alike else output_parameters(module))
+
+
+def _num_copied(module: nn.Module, found: Copied) -> int:
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if name in found.copied)
+
+
+def _can_grow(config: TrainConfig, data: Dataset, built: nn.Module, start: Start) -> bool:
+    try:
+        _grow(config, data, deepcopy(built), start)
+    except UsageError:
+        return False
+    return True

@@ -52,6 +52,19 @@ def test_a_name_alone_means_the_newest_of_now(place, known):
     assert [jobs.get(place.project, job)["config"]["start_from"] for job in made] == ["flowers@2"] * 3
 
 
+def test_a_job_without_a_model_of_its_own_has_that_of_the_version(place, known, tmp_path):
+    jobs = place.jobs()
+    make = lambda **config: jobs.create(place.project, dataset=place.sample(), config={"start_from": "flowers", **config})  # noqa: E731
+    assert make()["config"]["model"] == {**json.loads((known / "model.json").read_text())["config"]}
+    assert make(model={"name": "mlp"})["config"]["model"]["hidden"] == [128, 64]
+    described = json.loads((known / "model.json").read_text())
+    shutil.copytree(known, tmp_path / "odd")
+    (tmp_path / "odd" / "model.json").write_text(json.dumps({**described, "config": {"name": "custom", "module": "their.Net"}}))
+    place.registry.add(place.project, "odd", tmp_path / "odd")
+    with pytest.raises(UsageError, match=r"odd@1 is a module of your own \(their\.Net\)"):
+        make(start_from="odd")
+
+
 def test_what_cannot_be_begun_with_is_refused_at_the_door(place, known, tmp_path):
     jobs = place.jobs()
     create = lambda start_from="flowers", **config: jobs.create(place.project, **asked(place, start_from, **config))  # noqa: E731

@@ -1,6 +1,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,9 @@ def test_one_worker_is_no_plural(told):
     assert lines_of(told(started(workers=1)))[0] == "training on x: 100 rows, 10 parameters, async_sgd with 1 worker"
     begun = happened.StartedFrom(source="m", copied=["bias"], fresh=["weight"], adapters=[], trainable_parameters=9, frozen_parameters=0)
     assert lines_of(told(begun))[-1] == "begins with 1 tensor of m, weight afresh: 9 parameters learn, 0 stay as they are"
+    many = replace(begun, fresh=[f"layers.{number}" for number in range(50)], warning="only 1 of the 9 parameters of m fit")
+    line = "layers.0, layers.1, layers.2, layers.3, layers.4 and 45 more afresh: 9 parameters learn, 0 stay as they are. Warning: only 1 of"
+    assert line in lines_of(told(many))[-1]
 
 
 def test_every_event_that_matters_has_its_line(told):

@@ -56,7 +56,7 @@ def add_adapters(module: nn.Module, config: AdapterConfig, fresh: Collection[str
     """Freeze what a module has learnt, and put an adapter beside each of its linear layers.
 
     Args:
-        module: changed in place.
+        module: changed in place. What is frozen in it stays so, and an adapter beside it learns.
         config: which layers, and how wide.
         fresh: names of parameters that have learnt nothing yet, such as those of a new head: they stay trainable, without an adapter.
 
@@ -72,7 +72,7 @@ def add_adapters(module: nn.Module, config: AdapterConfig, fresh: Collection[str
     if not chosen:
         raise _nothing_to_adapt(module, config, has_linear=bool(linear), learnt=list(learnt))
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(name in fresh)
+        parameter.requires_grad_(name in fresh and parameter.requires_grad)
     for name, layer in chosen.items():
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, LoRALinear(layer, config.rank, config.alpha))

@@ -22,6 +22,7 @@ from aimass.store.database import Database
 from aimass.store.names import check_name, fitting_name
 from aimass.store.paging import Page, fetch
 from aimass.training.config import TrainConfig
+from aimass.training.starting import takes_family
 from aimass.training.stopping import check_target
 from aimass.training.train import changed, settle
 
@@ -44,7 +45,7 @@ def create(rooms: Rooms, limits: Limits, project: str, wanted: Wanted) -> dict[s
     """See `Jobs.create`."""
     config, _ = settle(wanted.config)
     _check_config(config)
-    config = starts.pin(rooms, project, config)
+    config = starts.pin(rooms, project, config, takes_family=takes_family(wanted.config))
     share = share_of(config.workers, wanted.cpus, wanted.memory, limits)
     if wanted.model is not None:
         check_name(wanted.model)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError, UsageError
+from aimass.models.config import parse_model
 from aimass.store.cache import Cache
 from aimass.store.names import check_name
 from aimass.store.saved import DESCRIPTION, TENSORS
+from aimass.training.starting import taken_family
 
 if TYPE_CHECKING:
     from aimass.service.jobs.rooms import Rooms
@@ -19,8 +21,14 @@ if TYPE_CHECKING:
 FOLDER = "start"
 
 
-def pin(rooms: Rooms, project: str, config: TrainConfig) -> TrainConfig:
+def pin(rooms: Rooms, project: str, config: TrainConfig, *, takes_family: bool = False) -> TrainConfig:
     """The settings with the number of the version that `start_from` means by now: names and aliases move on, and a job does not.
+
+    Args:
+        rooms: where versions are.
+        project: whose they are.
+        config: the settings.
+        takes_family: whether the job has the family and the sizes of the version.
 
     Raises:
         NotFound: the project has no such model or version.
@@ -31,8 +39,10 @@ def pin(rooms: Rooms, project: str, config: TrainConfig) -> TrainConfig:
         return config
     version = _find(rooms.registry, project, config.start_from)
     name = f"{version.model}@{version.number}"
+    if takes_family:
+        config = config.model_copy(update={"model": taken_family(parse_model(_settings(rooms, version, name)), name)})
     if config.grow:
-        family = _family(rooms, version, name)
+        family = _settings(rooms, version, name)["name"]
         if family != config.model.name:
             raise UsageError(
                 f"grow=True needs a model of one family: {name} is {family!r}, and model={config.model.name!r}; "
@@ -67,9 +77,11 @@ def _find(registry: Registry, project: str, start_from: str) -> Version:
     return registry.version(project, name, None if ref in ("", "newest") else ref)
 
 
-def _family(rooms: Rooms, version: Version, name: str) -> str:
+def _settings(rooms: Rooms, version: Version, name: str) -> dict[str, Any]:
+    """The settings of a version's family, as its description has them."""
     with rooms.blobs.open(version.files[DESCRIPTION].sha256) as file:
         try:
-            return str(json.load(file)["config"]["name"])
+            settings = json.load(file)["config"]
+            return {**settings, "name": str(settings["name"])}
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{name} is damaged: its {DESCRIPTION} names no family ({error}); upload the model again") from error

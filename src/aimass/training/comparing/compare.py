@@ -21,7 +21,7 @@ from aimass.core.errors import AimassError, TrainingError, UsageError
 from aimass.training.comparing.adversity import Kill, Killer, check_workers, read_kills, read_slow
 from aimass.training.comparing.contenders import ALL, Contender, choose, read_settings
 from aimass.training.comparing.outcome import Comparison, Entry, Trial
-from aimass.training.train import load_data, train
+from aimass.training.train import load_data, train, with_family
 from aimass.training.workers.link import Link, read_link
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Contest:
 
     def __init__(self, wanted: Wanted, data: Dataset, home: Path | None = None) -> None:
         self._wanted, self._data, self._home = wanted, data, home
-        self.contenders, self._cannot = choose(wanted.strategies, wanted.workers, wanted.settings, data)
+        self.contenders, self._cannot = choose(wanted.strategies, wanted.workers, with_family(wanted.settings, home), data)
         self._trials: dict[str, list[Trial]] = {}
 
     def carry_out(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aimass.core.events import Event
+from aimass.data.schema import listed
 from aimass.training import events as happened
 
 _IN_ORDER = "ended with status 0"
 _MOST_NAMES = 4  # in a line, of what one worker owns
+_MOST_TENSORS = 5  # in a line, of what begins afresh or is adapted
 
 
 def duration(seconds: float) -> str:
@@ -213,6 +215,7 @@ def _of_a_stall(event: happened.WorkerStalled | happened.WorkerRecovered) -> str
 def _start_of(event: happened.StartedFrom) -> str:
     tensors = f"{len(event.copied)} tensor{'' if len(event.copied) == 1 else 's'}"
     begins = f"begins with {tensors} of {event.source}" if event.source else "begins with the module as it is"
-    fresh = f", {', '.join(event.fresh)} afresh" if event.source and event.fresh else ""
-    adapters = f", adapters beside {', '.join(event.adapters)}" if event.adapters else ""
-    return f"{begins}{fresh}{adapters}: {event.trainable_parameters:,} parameters learn, {event.frozen_parameters:,} stay as they are"
+    fresh = f", {listed(event.fresh, _MOST_TENSORS)} afresh" if event.source and event.fresh else ""
+    adapters = f", adapters beside {listed(event.adapters, _MOST_TENSORS)}" if event.adapters else ""
+    learns = f"{event.trainable_parameters:,} parameters learn, {event.frozen_parameters:,} stay as they are"
+    return f"{begins}{fresh}{adapters}: {learns}" + (f". Warning: {event.warning}" if event.warning else "")

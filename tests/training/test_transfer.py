@@ -8,6 +8,7 @@ import torch
 import aimass
 from aimass.core.errors import NotFound, UsageError
 from aimass.training import opening, transfer
+from aimass.training.comparing.compare import Contest, read
 from aimass.training.run import Run
 from aimass.training.train import begin_again, settle
 from aimass.training.transfer import Named
@@ -82,6 +83,8 @@ def test_without_settings_of_a_model_it_has_the_family_and_the_sizes_of_the_star
     run = aimass.train(wine, start_from=first, epochs=1, home=home).wait()
     assert run.config.model == first.config.model
     assert (start_of(run)["fresh"], start_of(run)["warning"]) == ([], None)
+    (contender,) = Contest(read("single", 2, settings={"start_from": first}), wine, home).contenders
+    assert contender.config.model == first.config.model
     own = torch.nn.Sequential(torch.nn.Linear(13, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
     mine = aimass.train(wine, model=own, epochs=1, home=home).wait()
     with pytest.raises(UsageError, match=r"is a module of your own .* pass model=MyModule\(\), or name a family"):

@@ -126,7 +126,7 @@ class TrainConfig(Config):
         precision: in what it computes: `"float32"`, `"bf16"`, or `"auto"`, whichever is the faster one by far. The parameters are
             float32 in any case.
         start_from: a model that was trained before: its folder, a run's id, or from Python the model itself; in a job of a service
-            a version of the registry, `churn@3`. What fits is copied.
+            a version of the registry, `churn@3`. What fits is copied. Where nothing of `model` is set, the run has its family and sizes.
         grow: begin with the answers of a smaller `start_from` of the same family.
         freeze: parameters that keep their values, by name, with `*` and `?`.
         adapter: `lora`: keep everything that was copied, and learn small matrices beside the linear layers.

@@ -78,6 +78,13 @@ def test_what_is_no_json_says_how_rows_are_written(text, message):
         parse_rows(text, "rows.json")
 
 
+def test_standard_input_takes_no_csv(aimass, saved, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a,b\n1,2\n"))
+    outcome = aimass("predict", saved, "-")
+    assert outcome.status == 4
+    assert "or give a CSV as a file: only JSON is read from standard input" in outcome.err
+
+
 def test_standard_input_that_is_no_text_is_no_fault(aimass, saved, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
     outcome = aimass("predict", saved, "-")

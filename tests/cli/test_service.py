@@ -201,6 +201,9 @@ def test_a_budget_is_set_shown_and_lifted(say, aimass):
         (["deployments", "delete", "nope"], 5, "there is no deployment 'nope'"),
         (["predict", "nope", "customers.csv"], 5, "nope"),
         (["models", "alias", "churn", "production"], 2, "or --delete"),
+        (["evaluate", "nope", "customers.csv"], 5, "A model of the registry comes here by: aimass models download nope FOLDER"),
+        (["generate", "nope", "Once"], 5, "aimass models download nope FOLDER"),
+        (["budgets", "set", "shop", "-1"], 2, "if a number is meant, it cannot be below 0 here"),
         (["usage", "--start", "soon"], 2, "'soon' is no day; write it like 2026-01-31"),
     ],
 )
@@ -211,6 +214,12 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(aimass, here, arguments, s
     assert outcome.err.splitlines()[-1].startswith("error: ")
     failed = aimass(*arguments, "--json")
     assert (failed.status, said in json.loads(failed.out)["error"]["message"]) == (status, True)
+
+
+def test_a_model_called_like_a_family_may_have_been_meant_as_one(aimass, here):
+    told = aimass("jobs", "create", "ds-0", "--model", "linear").err
+    assert told.startswith("note: --model linear is the name in the registry; the family 'linear' is chosen by --family linear\n")
+    assert "note" not in aimass("jobs", "create", "ds-0", "--model", "linear", "--family", "linear").err
 
 
 def test_rows_that_cannot_be_answered_say_where_they_are(aimass, here, churn):

@@ -38,6 +38,16 @@ def test_from_a_file_to_a_model(aimass, customers):
     assert set(model.predict({"age": 41, "plan": "gold", "zip": "3"})[0]["probabilities"]) == {"no", "yes"}
 
 
+def test_what_learnt_text_goes_on_with_one(aimass, home):
+    Path("poem.txt").write_text("to be or not to be")
+    small = [f"--model.{name}={value}" for name, value in {"context": 4, "layers": 1, "heads": 1, "width": 8}.items()]
+    outcome = aimass("train", "poem.txt", "--model", "transformer", *small, "--max-steps", "1", "--out", "poet")
+    assert outcome.status == 0, outcome.err
+    assert "next        aimass generate poet TEXT   or   aimass runs show" in outcome.out
+    refused = aimass("train", "poem.txt")
+    assert (refused.status, "set model to 'transformer', which learns it" in refused.err) == (2, True)
+
+
 def test_for_programs_standard_output_is_one_object(aimass, home):
     outcome = aimass("train", "iris", "--max-steps", "5", "--json", "--out", "flowers")
     found = json.loads(outcome.out)
@@ -88,7 +98,7 @@ def test_a_run_goes_on(aimass):
         (["iris", "--plot", "folder.png"], "--plot folder.png is a folder; name a file"),
         (["iris", "--out", "absent/../folder.png/rows.csv"], "--out absent/../folder.png/rows.csv is there already and is no model"),
         (["iris", "--optimizer", "adm"], "there is no optimizer 'adm'; did you mean 'adam'?"),
-        (["iris", "--model", "linear", "--model.hidden", "3"], "there is no setting 'model.hidden'"),
+        (["iris", "--model", "linear", "--model.hidden", "3"], "model.hidden is a setting of cnn and mlp, and not of linear"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(aimass, home, arguments, message):

@@ -181,7 +181,7 @@ def test_all_absent_columns_are_named():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"age": "abc"}, "column 'age' holds 'abc', which is not a number; give a number, or None where it is not known"),
+        ({"age": "abc"}, r"column 'age' holds 'abc', which is not a number; give a number, or None \(in JSON null\) where it is not known"),
         ({"age": [1]}, r"column 'age' holds \[1\], which is not a number"),
         ({"age": math.inf}, "column 'age' holds inf, which is infinite"),
         ({"age": 10**400}, "which is too large a number"),

@@ -96,13 +96,22 @@ def test_it_is_described_and_comes_again_from_its_origin(file):
         (b"", "is empty; it needs text to learn from"),
         (b"\xff\xfea\0b\0", "is UTF-16 text; save it in UTF-8"),
         (b"abc\0def", "is not text: it holds a zero byte"),
-        (b"short", "has 5 bytes to train on, and a window takes 129"),
     ],
 )
 def test_what_is_no_text_is_refused_with_a_sentence(file, content, message):
     file.write_bytes(content)
     with pytest.raises(DataError, match=message):
         load(file)
+
+
+def test_a_short_text_waits_for_a_model_that_sees_less(file):
+    file.write_bytes(b"short")
+    data = load(file)
+    assert _texts(with_context(data, 2)) == _texts(data)
+    with pytest.raises(DataError, match=r"has 5 bytes to train on, and a window takes 129; give more text, or a smaller model.context"):
+        with_context(data, 128)
+    with pytest.raises(DataError, match=r"has 1 byte to train on, and a window takes 2; give more text$"):
+        load(file, split=(0.2, 0.4, 0.4))
 
 
 def test_what_says_something_of_columns_is_refused(file):

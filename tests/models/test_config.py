@@ -40,7 +40,14 @@ def test_hidden_widths_as_people_write_them(written, expected):
     [
         ("mpl", r"no model 'mpl'; did you mean 'mlp'\? Known: .*linear, mlp"),
         ({"name": "mlp", "hiden": (8,)}, r"no setting 'model.hiden'; did you mean 'model.hidden'"),
-        ({"name": "linear", "hidden": (8,)}, r"no setting 'model.hidden'"),
+        (
+            {"name": "linear", "hidden": (8,)},
+            r"model.hidden is a setting of cnn and mlp, and not of linear; .* set model to 'cnn' or 'mlp'",
+        ),
+        (
+            {"name": "dnn", "layers": 1},
+            r"model.layers is a setting of transformer, and not of mlp; leave it out, or set model to 'transfor",
+        ),
         ({"name": "mlp", "dropout": 1.0}, r"model.dropout=1.0: input should be less than 1"),
         ({"name": "mlp", "hidden": "8,x"}, r"model.hidden.1='x': input should be a valid integer"),
         ({"name": "mlp", "hidden": (0,)}, r"model.hidden.0=0: input should be greater"),

@@ -58,6 +58,10 @@ def test_another_projects_model_is_not_there(registry, database, blobs):
         with pytest.raises(NotFound, match="no model 'churn'"):
             ask("proj-b", "churn")
     assert registry.models("proj-b", Page()) == ([], False)
+    with pytest.raises(NotFound, match="which has none yet"):
+        registry.model("proj-b", "churn")
+    with pytest.raises(NotFound, match=r"no model 'chrun' in this project; did you mean 'churn'\? There are: churn$"):
+        registry.model("proj-a", "chrun")
     assert publish(registry, database, blobs, project="proj-b").number == 1
 
 

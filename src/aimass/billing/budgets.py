@@ -60,7 +60,7 @@ class Standing:
         return QuotaExceeded(
             f"the budget of {self.project} is ${usd(self.limit_micro)} {every}; ${usd(self.spent_micro)} of it is spent and "
             f"${usd(self.reserved_micro)} put aside for what is under way, which leaves less than the ${usd(wanted_micro)} this takes, "
-            f"{until}; an admin can raise it with PUT /v1/budgets/{self.project}"
+            f"{until}; an admin can raise it: aimass budgets set {self.project} USD, or PUT /v1/budgets/{self.project}"
         )
 
 
@@ -91,7 +91,7 @@ def set_budget(
     moment = clocks.time() if now is None else now
     period(period_name, moment)
     if connection.execute(select(tables.projects.c.id).where(tables.projects.c.id == project)).one_or_none() is None:
-        raise NotFound(f"there is no project {project!r}; GET /v1/projects lists them")
+        raise NotFound(f"there is no project {project!r}; `aimass projects list` shows them, and GET /v1/projects")
     values = {"limit_micro": limit, "period": period_name, "updated": moment}
     statement = insert(connection, tables.budgets).values(project_id=project, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["project_id"], set_=values))
@@ -107,7 +107,7 @@ def get_budget(connection: Connection, project: str, *, now: float | None = None
     """
     found = standing(connection, project, now=now)
     if found is None:
-        raise NotFound(f"{project} has no budget; PUT /v1/budgets/{project} gives it one")
+        raise NotFound(f"{project} has no budget; `aimass budgets set {project} USD` gives it one, and PUT /v1/budgets/{project}")
     return {
         "object": "budget",
         "project": project,

@@ -100,6 +100,8 @@ def in_words(problem: Any) -> UsageError | None:
     )
     context = getattr(problem, "ctx", None)
     hint = f"`{context.command_path} --help` shows what there is" if context is not None else ""
+    if re.search(r"(?i)no such option: -\.?\d", message):
+        message += "; if a number is meant, it cannot be below 0 here"
     if setting := re.search(r"extra argument.*\((\w[\w.-]*)=(\S+)\)", message):
         hint = f"write a setting like --{setting[1]} {setting[2]}"
     error = UsageError(f"{message[:1].lower()}{message[1:]}{' ' if message.endswith('?') else '; '}{hint}".rstrip("; "))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from aimass.cli.local import load_here
 from aimass.cli.options import AsJson
 from aimass.cli.output import number, print_json
 
@@ -16,9 +17,7 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Measure a model on rows whose target is known."""
-    from aimass.training.loading import load
-
-    metrics = load(model).evaluate(data)
+    metrics = load_here(model).evaluate(data)
     if json:
         return print_json({"metrics": metrics})
     width = max(12, *(len(name) + 2 for name in metrics))

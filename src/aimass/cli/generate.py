@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from aimass.cli.local import load_here
 from aimass.cli.options import AsJson
 from aimass.cli.output import print_json
 from aimass.core.errors import UsageError
@@ -28,13 +29,13 @@ def generate(
     json: AsJson = False,
 ) -> None:
     """Let a language model go on with a text. The text and what follows it are printed."""
-    from aimass.training.loading import load
-
     if raw and json:
         raise UsageError("--raw and --json are two forms of one answer; give one of them (the JSON has the bytes, too, as base64)")
     given = sys.stdin.buffer.read() if prompt == "-" else prompt.encode("utf-8", "surrogateescape")
     out = None if json else Raw(given) if raw else Shown(given)
-    added = load(model).generate_bytes(given, max_bytes, temperature=temperature, top_k=top_k, seed=seed, tell=out.add if out else None)
+    added = load_here(model).generate_bytes(
+        given, max_bytes, temperature=temperature, top_k=top_k, seed=seed, tell=out.add if out else None
+    )
     if out is not None:
         return out.end()
     texts = [symbols.decode("utf-8", "replace") for symbols in (given, added)]

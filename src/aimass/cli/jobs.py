@@ -63,11 +63,21 @@ def create(
     given = given_of(context)
     config = _config({**{name: given[name] for name in SETTINGS if name in given and name != "model"}, **context.meta[META]}, family)
     with Client() as client:
+        if model is not None and family is None and not json:
+            _tell_of_name(model)
         dataset = _dataset(client, data, given, quiet=json)
         job = client.jobs.create(dataset=dataset, model=model, config=config, cpus=cpus, memory=memory)
         if not follow:
             return _tell_started(job, as_json=json)
         _follow(client, job.id, as_json=json)
+
+
+def _tell_of_name(model: str) -> None:
+    """A model called like a family may have been meant as one."""
+    from aimass.models.family import FAMILIES
+
+    if model in FAMILIES.names():
+        typer.echo(f"note: --model {model} is the name in the registry; the family {model!r} is chosen by --family {model}", err=True)
 
 
 def _config(settings: dict[str, Any], family: str | None) -> dict[str, Any]:

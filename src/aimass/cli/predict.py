@@ -17,6 +17,7 @@ from aimass.cli.output import as_json, print_json
 from aimass.core.errors import DataError, NotFound
 
 _ROWS_AT_ONCE = 1000
+STANDARD_INPUT = "standard input"
 
 
 def predict(
@@ -99,7 +100,7 @@ def read_rows(source: str) -> Any:
     """
     if source == "-":
         try:
-            return parse_rows(sys.stdin.read(), "standard input")
+            return parse_rows(sys.stdin.read(), STANDARD_INPUT)
         except UnicodeDecodeError as error:
             raise DataError(f"standard input cannot be read ({error}); give JSON rows in UTF-8") from None
     path = Path(source).expanduser()
@@ -130,13 +131,18 @@ def parse_rows(text: str, name: str) -> list[dict[str, Any]]:
         try:
             rows = [jsons.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError:
-            raise DataError(f'{name} holds no JSON rows ({whole}); write them like [{{"age": 41, "plan": "gold"}}]') from None
+            raise DataError(f"{name} holds no JSON rows ({whole}); {_like(name)}") from None
     rows = rows if isinstance(rows, list) else [rows]
     odd = next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
     if odd is not None or not rows:
         problem = f"its row {odd} is no object" if odd else "there are none"
-        raise DataError(f'{name} holds no JSON rows ({problem}); write them like [{{"age": 41, "plan": "gold"}}]')
+        raise DataError(f"{name} holds no JSON rows ({problem}); {_like(name)}")
     return rows
+
+
+def _like(name: str) -> str:
+    like = 'write them like [{"age": 41, "plan": "gold"}]'
+    return f"{like}, or give a CSV as a file: only JSON is read from standard input" if name == STANDARD_INPUT else like
 
 
 def _as_csv(answers: list[dict[str, Any]]) -> str:

@@ -161,4 +161,5 @@ def _report(run: Run, out: Path | None, plot: Path | None, *, as_json: bool) -> 
     if drawn:
         typer.echo(f"curve       {drawn}")
     typer.echo(f"model       {saved}")
-    typer.echo(f"next        aimass predict {out or run.id} DATA   or   aimass runs show {run.id}")
+    use = f"generate {out or run.id} TEXT" if model.encoder.context else f"predict {out or run.id} DATA"
+    typer.echo(f"next        aimass {use}   or   aimass runs show {run.id}")

@@ -53,7 +53,7 @@ class Rows:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"Rows({len(self):,} rows, {_inputs(self.encoder)})"
+        return f"Rows({len(self):,} rows, {counted_inputs(self.encoder)})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,10 +102,11 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train):,} + {len(self.validation):,} + {len(self.test):,} rows"
-        return f"Dataset({self.name}: {sizes}, {_inputs(self.encoder)}, {self.task} target {self.target!r})"
+        return f"Dataset({self.name}: {sizes}, {counted_inputs(self.encoder)}, {self.task} target {self.target!r})"
 
 
-def _inputs(encoder: Encoder) -> str:
+def counted_inputs(encoder: Encoder) -> str:
+    """How many columns a model reads, in words."""
     count = len(encoder.features)
     return f"{count} {'input' if count == 1 else 'inputs'}"
 

@@ -339,10 +339,12 @@ class Encoder:
         close = {name: get_close_matches(name.casefold(), columns, n=1) for name in names}
         shown = [f"{name!r} (there is {columns[near[0]]!r})" if near else repr(name) for name, near in close.items()]
         start = "a column that the model needs is" if len(names) == 1 else f"{len(names)} columns that the model needs are"
-        return DataError(f"{start} absent: {listed(shown)}; add what is absent, None where it is not known. There are: {listed(there)}")
+        return DataError(
+            f"{start} absent: {listed(shown)}; add what is absent, None (in JSON null) where it is not known. There are: {listed(there)}"
+        )
 
 
-_UNKNOWN = ", or None where it is not known"
+_UNKNOWN = ", or None (in JSON null) where it is not known"
 _WANTED = {
     "numeric": f"give a number{_UNKNOWN}",
     "boolean": f"give true or false{_UNKNOWN}",

@@ -132,7 +132,8 @@ def load_text(source: Any, fractions: tuple[float, float, float], origin: dict[s
     whole = b"".join(document + END for document in documents)
     first = round(len(whole) * fractions[0])
     second = first + round(len(whole) * fractions[1]) if fractions[2] else len(whole)
-    return _put_together(name, [whole[:first], whole[first:second], whole[second:]], CONTEXT, origin)
+    context = max(1, min(CONTEXT, first - 1))  # of a short text any, until a model says how many it sees
+    return _put_together(name, [whole[:first], whole[first:second], whole[second:]], context, origin)
 
 
 def with_context(data: Dataset, context: int) -> Dataset:
@@ -161,8 +162,8 @@ def _put_together(name: str, parts: Sequence[bytes], context: int, origin: dict[
     encoder = Encoder(columns=(TextColumn(name=TEXT, context=context),), task=TASK, target=TEXT, target_kind=TEXT)
     if len(parts[0]) <= context:
         raise DataError(
-            f"{name} has {len(parts[0]):,} bytes to train on, and a window takes {context + 1:,}; "
-            "give more text, or a smaller model.context"
+            f"{name} has {len(parts[0]):,} byte{'s' * (len(parts[0]) != 1)} to train on, and a window takes {context + 1:,}; "
+            f"give more text{', or a smaller model.context' * (context > 1)}"
         )
     train, validation, test = (windows_of(part, encoder) for part in parts)
     digest = hashlib.sha256(TASK.encode())

@@ -54,7 +54,19 @@ def parse_model(value: Any) -> FamilyConfig:
     if value["name"] == CUSTOM:
         return CustomConfig.parse(value, "model.")
     config: type[FamilyConfig] = FAMILIES.load(value["name"]).config
-    return config.parse({**value, "name": FAMILIES.canonical(value["name"])}, "model.")
+    own = FAMILIES.canonical(value["name"])
+    for name in value:
+        if name not in config.model_fields and (having := _families_with(name)):
+            raise UsageError(
+                f"model.{name} is a setting of {' and '.join(having)}, and not of {own}; leave it out, or set model to "
+                f"{' or '.join(map(repr, having))}"
+            )
+    return config.parse({**value, "name": own}, "model.")
+
+
+def _families_with(setting: object) -> list[str]:
+    """The families that have a setting of this name."""
+    return [name for name in FAMILIES.names() if setting in FAMILIES.load(name).config.model_fields]
 
 
 def is_module(value: object) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aimass.core.errors import DataError, UsageError
+from aimass.data.dataset import counted_inputs
 from aimass.data.pixels import ImageColumn
 from aimass.data.schema import listed
 from aimass.data.text import TEXT, checked_prompt, prompt_of, windows_of
@@ -234,7 +235,7 @@ class Model:
         return torch.cat(parts) if parts else torch.empty(0, self.task.num_outputs(self.encoder.classes))
 
     def __repr__(self) -> str:
-        return f"Model({self.config.name}: {len(self.encoder.features)} inputs -> {self.encoder.task} {self.encoder.target!r})"
+        return f"Model({self.config.name}: {counted_inputs(self.encoder)} -> {self.encoder.task} {self.encoder.target!r})"
 
 
 def _shape_of(column: FeatureColumn) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Keys:
         with self._database.write() as connection:
             found = connection.execute(select(projects.c.id).where((projects.c.id == project) | (projects.c.name == project))).scalar()
             if found is None:
-                raise NotFound(f"there is no project {project!r}; GET /v1/projects lists them")
+                raise NotFound(f"there is no project {project!r}; `aimass projects list` shows them, and GET /v1/projects")
             return self._make(connection, found, name, role)
 
     def listed(self, page: Page) -> tuple[list[dict[str, Any]], bool]:

@@ -6,13 +6,13 @@ A version is seen when all of it is there: its blobs are stored first, then one 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, select
+from sqlalchemy import Connection, Row, Select, delete, select
 
-from aimass.core.errors import NotFound, UsageError
+from aimass.core.errors import NotFound, UsageError, nearest
 from aimass.core.ids import new_id
 from aimass.store.blobs import Blob, Blobs
 from aimass.store.cache import Cache
@@ -26,6 +26,7 @@ from aimass.store.versions import RegisteredModel, Version, model_of, version_of
 __all__ = ["RegisteredModel", "Registry", "Version"]
 
 _HIGHEST = 2**31 - 1
+_MOST_NAMED = 10  # models in a message
 
 
 class Registry:
@@ -245,9 +246,19 @@ class Registry:
     def _row(self, connection: Connection, project: str, name: str) -> Row[Any]:
         row = connection.execute(select(models).where(models.c.project_id == project, models.c.name == name)).one_or_none()
         if row is None:
-            count = connection.scalar(select(func.count()).select_from(models).where(models.c.project_id == project))
-            raise NotFound(f"there is no model {name[:128]!r} in this project, which has {count}; list them to see their names")
+            known = connection.scalars(select(models.c.name).where(models.c.project_id == project).order_by(models.c.name)).all()
+            raise NotFound(_unknown(name, known))
         return row
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    """That there is no such model, and which there are."""
+    if not known:
+        return f"there is no model {name[:128]!r} in this project, which has none yet"
+    more = f" and {len(known) - _MOST_NAMED:,} more" if len(known) > _MOST_NAMED else ""
+    there = f"{', '.join(known[:_MOST_NAMED])}{more}"
+    meant = nearest(name[:128], known) or "."
+    return f"there is no model {name[:128]!r} in this project{meant} There are: {there}"
 
 
 def _number(model: Row[Any], named: Mapping[str, int], ref: int | str | None) -> int:

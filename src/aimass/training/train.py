@@ -188,10 +188,14 @@ def check_data(config: TrainConfig, data: Dataset) -> None:
         condition = config.stop.target_condition
         if condition is not None and condition[0] != "train_loss":
             raise UsageError(
-                f"stop.target={config.stop.target!r} needs validation rows, and the split has none; load with split=(0.8, 0.1, 0.1)"
+                f"stop.target={config.stop.target!r} needs validation rows, and the split has none; load with split=(0.8, 0.1, 0.1) "
+                "(on the command line --split 0.8,0.1,0.1)"
             )
     if not len(data.train):
-        raise DataError("the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1)")
+        raise DataError(
+            "the training split is empty; give it a share of the rows, such as split=(0.8, 0.1, 0.1) "
+            "(on the command line --split 0.8,0.1,0.1)"
+        )
 
 
 def check_layers(config: TrainConfig, data: Dataset, module: nn.Module | None) -> None:

@@ -207,13 +207,18 @@ def _check_data(config: TrainConfig, description: Mapping[str, Any]) -> None:
     """Refuse what cannot work on this data, as far as its description tells."""
     split = description.get("split") or {}
     if not split:
-        raise DataError("the data set has no target, so nothing can be trained on it; create it again with target=")
+        raise DataError(
+            "the data set has no target, so nothing can be trained on it; create it again with target= (on the command line --target)"
+        )
     if not split.get("train"):
-        raise DataError("the training split is empty; create the data set again with a share for it, such as split=[0.8, 0.1, 0.1]")
+        raise DataError(
+            "the training split is empty; create the data set again with a share for it, such as split=[0.8, 0.1, 0.1] "
+            "(on the command line --split 0.8,0.1,0.1)"
+        )
     check_target(config.stop, description["task"])
     condition = config.stop.target_condition
     if condition is not None and condition[0] != "train_loss" and not split.get("validation"):
         raise UsageError(
             f"stop.target={config.stop.target!r} needs validation rows, and the split has none; create the data set again with "
-            "split=[0.8, 0.1, 0.1]"
+            "split=[0.8, 0.1, 0.1] (on the command line --split 0.8,0.1,0.1)"
         )

@@ -289,5 +289,5 @@ def _project(platform: Any, caller: Caller, asked: str | None) -> str:
     if caller.role != "admin":
         raise Forbidden(f"this key may not see project {asked[:128]!r}; leave it out, or use an admin's key")
     if found is None:
-        raise NotFound(f"there is no project {asked[:128]!r}; GET /v1/projects lists those there are")
+        raise NotFound(f"there is no project {asked[:128]!r}; `aimass projects list` shows those there are, and GET /v1/projects")
     return str(found)

@@ -70,7 +70,7 @@ def find_project(platform: Any, project: str) -> Row[Any]:
     with platform.database.read() as connection:
         row = connection.execute(select(projects).where((projects.c.id == project) | (projects.c.name == project))).one_or_none()
     if row is None:
-        raise NotFound(f"there is no project {project!r}; GET /v1/projects lists those there are")
+        raise NotFound(f"there is no project {project!r}; `aimass projects list` shows those there are, and GET /v1/projects")
     found: Row[Any] = row
     return found
 

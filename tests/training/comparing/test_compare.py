@@ -77,7 +77,9 @@ def test_it_goes_through_json_and_becomes_a_picture(found, tmp_path):
     header, *lines = str(found).splitlines()
     assert header.split()[-5:] == ["MB", "moved", "stale", "by", "lost"]
     assert [line.split()[0] for line in lines[:4]] == [entry.strategy for entry in found.ranking]
-    assert lines[-1] == f"target      validation loss {found.target:.4g}, the lowest that every run reached"
+    below = lines.index(f"target      validation loss {found.target:.4g}, the lowest that every run reached") + 1
+    assert [line[12:] for line in lines[below:-1]] == [f"{entry.strategy} {entry.trials[0].run}" for entry in found.entries]
+    assert lines[-1].strip() == "aimass runs show ID tells more of one"
     assert found.plot(tmp_path / "compared.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"end the name in \.png"):
         found.plot(tmp_path / "compared.bmp")
@@ -131,6 +133,11 @@ def test_what_ended_runs_that_fail_is_told(home):
         aimass.compare("iris", strategies="single,async_sgd", workers=0, epochs=1, model=Hopeless(), home=home)
 
 
+def test_nobody_is_slow_or_killed_where_all_train_in_one_process(home):
+    alone = aimass.compare("iris", strategies="single", slow="1:3x", kill="1@1", link="20ms", max_steps=1, home=home)
+    assert alone.adversity == ()
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
@@ -138,6 +145,7 @@ def test_what_ended_runs_that_fail_is_told(home):
         ({"strategies": "parameter_server:staleness"}, "has no value for 'staleness'"),
         ({"strategies": "parameter_server:staleness=few"}, r"strategy\.staleness"),
         ({"strategies": []}, "none was named"),
+        ({"strategies": "single,async_sgd,single"}, "'single' is named twice; name it once"),
         ({"workers": (1, 2)}, "give one number"),
         ({"slow": "1=3"}, "write it like 1:3x"),
         ({"slow": {1: 0.5}}, "at least 1"),
@@ -147,6 +155,7 @@ def test_what_ended_runs_that_fail_is_told(home):
         ({"repeats": "2"}, "from 1 to"),
         ({"target_loss": "low"}, "no loss"),
         ({"strategies": [5]}, "5 is no strategy; give a name"),
+        ({"slow": ["1:3x", "1:5x"]}, "slow names worker 1 twice; give one factor"),
         ({"slow": {2: 3.0}}, "there are workers 0 to 1"),
         ({"kill": "1"}, "write it like 1@10s"),
         ({"kill": "1@100%"}, "write it like 1@10s"),

@@ -73,6 +73,8 @@ def read_slow(value: Mapping[int, float] | Sequence[str] | str | None) -> dict[i
         match = _SLOW.fullmatch(str(text))
         if match is None:
             raise UsageError(f"slow={text!r} is no worker and factor; write it like 1:3x, for a worker 1 that takes three times as long")
+        if int(match[1]) in found:
+            raise UsageError(f"slow names worker {int(match[1])} twice; give one factor for each worker")
         found[int(match[1])] = float(match[2])
     return found
 

@@ -234,7 +234,8 @@ class Contest:
         from aimass.models.tasks import build_task
 
         wanted, config = self._wanted, self.contenders[0].config
-        slow = [f"worker {worker} takes {factor:g} times as long" for worker, factor in wanted.slow.items() if factor != 1]
+        some = any(one.config.workers for one in self.contenders)
+        slow = [f"worker {worker} takes {factor:g} times as long" for worker, factor in wanted.slow.items() if factor != 1 and some]
         link = [f"exchanges over {wanted.link}"] if wanted.link else []
         entries = [
             Entry(strategy=one.label, workers=one.config.workers, trials=tuple(self._trials[one.label]))
@@ -247,7 +248,7 @@ class Contest:
             model=config.model.name,
             workers=wanted.workers,
             seed=config.seed,
-            adversity=(*slow, *map(str, wanted.kills), *link),
+            adversity=(*slow, *map(str, wanted.kills if some else ()), *(link if some else ())),
             loss_of="validation" if len(self._data.validation) else "training",
             metric=build_task(self._data.task).primary,
             entries=tuple(entries),

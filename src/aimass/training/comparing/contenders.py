@@ -53,8 +53,10 @@ def choose(
     cannot: dict[str, str] = {}
     for one in STRATEGIES.names() if everybody else wanted:
         label, strategy = _read(one)
+        if label in found:
+            raise UsageError(f"{label!r} is named twice; name it once, and repeats= (--repeats) lets each run several times")
         try:
-            found.setdefault(label, _contender(label, strategy, workers, settings, data))
+            found[label] = _contender(label, strategy, workers, settings, data)
         except AimassError as error:
             if not everybody:
                 raise

@@ -40,6 +40,9 @@ def lines(found: Comparison) -> list[str]:
         how = "asked for" if found.asked_target is not None else "the lowest that every run reached"
         below.append(f"target      {found.loss_of} loss {_number(found.target)}, {how}")
     below += [f"note        {one['strategy']}: {remark}" for one in found.rows() for remark in one["remarks"]]
+    runs = [f"{one.strategy} {', '.join(known)}" for one in found.entries if (known := [trial.run for trial in one.trials if trial.run])]
+    below += [f"{'runs' if number == 0 else '':<12}{line}" for number, line in enumerate(runs)]
+    below += ["            aimass runs show ID tells more of one"] * bool(runs)
     return below + [f"left out    {strategy}: {why}" for strategy, why in found.cannot.items()]
 
 

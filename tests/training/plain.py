@@ -37,6 +37,38 @@ def train_plainly(data, settings, reference, leases_at_once=None, clip=lambda pa
     return dict(module.named_parameters())
 
 
+def average_plainly(data, settings, exchanges, rate=0.05, momentum=0.9):
+    """The parameters, by name, after workers took steps with momentum from the same p and the same velocity, and met again.
+
+    Args:
+        data: for a multiclass task.
+        settings: the run's.
+        exchanges: of its plan, before each exchange the batches of each worker; p and velocity are averaged by their rows.
+        rate, momentum: of the steps.
+    """
+    config, _ = settle(settings)
+    module = open_learner(config, data, aimass.models.tasks.build_task("multiclass"), None).module
+    parameters = list(module.parameters())
+    p = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+    velocity = torch.zeros_like(p)
+    numbers, targets = torch.from_numpy(data.train.encoded.numbers), torch.from_numpy(data.train.encoded.targets)
+    for workers in exchanges(plan_leases(config, len(data.train))):
+        found = []
+        for batches in workers:
+            w, v = p.clone(), velocity.clone()
+            for rows in batches:
+                torch.nn.utils.vector_to_parameters(w, parameters)
+                gradient = torch.autograd.grad(F.cross_entropy(module(numbers[rows]), targets[rows]), parameters)
+                v = momentum * v + torch.cat([g.reshape(-1) for g in gradient])
+                w = w - rate * v
+            found.append((sum(map(len, batches)), w, v))
+        total = sum(weight for weight, _, _ in found)
+        p = sum(weight * w for weight, w, _ in found) / total
+        velocity = sum(weight * v for weight, _, v in found) / total
+    torch.nn.utils.vector_to_parameters(p, parameters)
+    return dict(module.named_parameters())
+
+
 def _batches(plan, leases_at_once):
     lease = 0
     while lease < plan.num_leases:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from training.plain import assert_same, train_plainly
+from training.plain import assert_same, average_plainly, train_plainly
 
 import aimass
 from aimass.core.errors import UsageError
@@ -86,34 +86,18 @@ def test_states_are_averaged_by_rows_as_p_is(wine):
     settings = {**SMALL, "strategy": strategy, "workers": 2, "optimizer": {"name": "momentum", "lr": 0.05}}
     run = aimass.train(wine, **settings).wait()
 
-    config, _ = settle(settings)
-    module = open_learner(config, wine, aimass.models.tasks.build_task("multiclass"), None).module
-    plan, parameters = plan_leases(config, len(wine.train)), list(module.parameters())
-    p = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
-    velocity = torch.zeros_like(p)
-    numbers, targets = torch.from_numpy(wine.train.encoded.numbers), torch.from_numpy(wine.train.encoded.targets)
-    per_epoch = plan.leases_per_epoch
-    rounds = [
-        range(start, min(start + 2, end)) for end in range(per_epoch, 4 * per_epoch, per_epoch) for start in range(end - per_epoch, end, 2)
-    ]
-    for leases in rounds:
-        found = []
-        for lease in leases:
-            w, v, rows = p.clone(), velocity.clone(), torch.from_numpy(plan.rows(lease))
-            for batch in rows.split(16):
-                torch.nn.utils.vector_to_parameters(w, parameters)
-                gradient = torch.autograd.grad(F.cross_entropy(module(numbers[batch]), targets[batch]), parameters)
-                v = 0.9 * v + torch.cat([g.reshape(-1) for g in gradient])
-                w = w - 0.05 * v
-            found.append((len(rows), w, v))
-        total = sum(weight for weight, _, _ in found)
-        p = sum(weight * w for weight, w, _ in found) / total
-        velocity = sum(weight * v for weight, _, v in found) / total
-    torch.nn.utils.vector_to_parameters(p, parameters)
-    assert_same(run.model, dict(module.named_parameters()))
-    vectors = {name: run.metrics()[name] / (4 * len(p)) for name in ("bytes_sent", "bytes_received")}
-    assert vectors["bytes_sent"] == 2 * plan.num_leases, "p and one state go up"
-    assert vectors["bytes_received"] == 2 * plan.num_leases - 2, "and come down, but for each worker's first round"
+    def two_leases_at_once(plan):
+        per_epoch = plan.leases_per_epoch
+        for end in range(per_epoch, 4 * per_epoch, per_epoch):
+            for start in range(end - per_epoch, end, 2):
+                yield [torch.from_numpy(plan.rows(lease)).split(16) for lease in range(start, min(start + 2, end))]
+
+    expected = average_plainly(wine, settings, two_leases_at_once)
+    assert_same(run.model, expected)
+    num_leases = plan_leases(run.config, len(wine.train)).num_leases
+    vectors = {name: run.metrics()[name] / (4 * sum(map(torch.numel, expected.values()))) for name in ("bytes_sent", "bytes_received")}
+    assert vectors["bytes_sent"] == 2 * num_leases, "p and one state go up"
+    assert vectors["bytes_received"] == 2 * num_leases - 2, "and come down, but for each worker's first round"
 
 
 def test_an_epoch_is_dealt_evenly():

@@ -4,13 +4,11 @@ import time
 
 import pytest
 import torch
-from torch.nn import functional as F
 from training import gathering
-from training.plain import assert_same, train_plainly
+from training.plain import assert_same, average_plainly, train_plainly
 
 import aimass
 from aimass.core.errors import UsageError
-from aimass.training.opening import open_learner, plan_leases
 from aimass.training.strategy import STRATEGIES, parse_strategy
 from aimass.training.train import settle
 from aimass.training.workers import entry as worker_entry
@@ -48,28 +46,13 @@ def test_parameters_and_states_are_averaged_by_rows_and_given_back(wine, monkeyp
     settings["strategy"] = {"name": "supernode", "push": "delta", "sync_every": 2, "balance": False}
     run = aimass.train(wine, **settings).wait()
 
-    config, _ = settle(settings)
-    module = open_learner(config, wine, aimass.models.tasks.build_task("multiclass"), None).module
-    plan, parameters = plan_leases(config, len(wine.train)), list(module.parameters())
-    p = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
-    velocity = torch.zeros_like(p)
-    numbers, targets = torch.from_numpy(wine.train.encoded.numbers), torch.from_numpy(wine.train.encoded.targets)
-    for lease in range(plan.num_leases):
-        batches, found = torch.from_numpy(plan.rows(lease)).split(16), []
-        half = int(len(batches) / 2 + 0.5)
-        for own in (batches[:half], batches[half:]):
-            w, v = p.clone(), velocity.clone()
-            for rows in own:
-                torch.nn.utils.vector_to_parameters(w, parameters)
-                gradient = torch.autograd.grad(F.cross_entropy(module(numbers[rows]), targets[rows]), parameters)
-                v = 0.9 * v + torch.cat([g.reshape(-1) for g in gradient])
-                w = w - 0.05 * v
-            found.append((sum(map(len, own)), w, v))
-        total = sum(weight for weight, _, _ in found)
-        p = sum(weight * w for weight, w, _ in found) / total
-        velocity = sum(weight * v for weight, _, v in found) / total
-    torch.nn.utils.vector_to_parameters(p, parameters)
-    assert_same(run.model, dict(module.named_parameters()))
+    def two_halves_of_a_lease(plan):
+        for lease in range(plan.num_leases):
+            batches = torch.from_numpy(plan.rows(lease)).split(16)
+            half = int(len(batches) / 2 + 0.5)
+            yield [batches[:half], batches[half:]]
+
+    assert_same(run.model, average_plainly(wine, settings, two_halves_of_a_lease))
 
 
 class Normed(torch.nn.Sequential):

@@ -3,6 +3,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 KILLS  ?= 200
+BENCHMARKS := parameter_server launch overhead precision optimizers staleness checkpoint scaling recovery straggler communication \
+	supernode_traffic memory generation serving service
 
 .DEFAULT_GOAL := help
 
@@ -41,7 +43,7 @@ soak: $(VENV)/.installed-dev  ## kill workers KILLS=200 times at chosen and rand
 	@touch $@
 
 bench: .venv-bench/.installed  ## measure speed against the peers, in one run each
-	cd benchmarks && for script in parameter_server launch overhead precision optimizers staleness checkpoint scaling recovery straggler communication supernode_traffic serving service; do ../.venv-bench/bin/python $$script.py || exit 1; done
+	cd benchmarks && for script in $(BENCHMARKS); do ../.venv-bench/bin/python $$script.py || exit 1; done
 
 docs: $(VENV)/.installed-dev  ## check that every link and every Python example in the documents works
 	$(BIN)/python -m pytest -q tests/test_documents.py -n 0

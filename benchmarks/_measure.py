@@ -190,13 +190,30 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def show(title: str, notes: Sequence[str], rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print what a benchmark found: for people as a table with its notes, for programs as JSON."""
+def show(
+    title: str,
+    notes: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, Any],
+    *,
+    as_json: bool,
+    more: Sequence[tuple[Sequence[Mapping[str, Any]], Sequence[str]]] = (),
+) -> None:
+    """Print what a benchmark found: for people as tables with their notes, for programs as JSON.
+
+    Args:
+        title: the script's name, without its suffix.
+        notes, rows: the first table, and what is said below it.
+        figures: what programs get, beside the machine.
+        as_json: for whom.
+        more: further tables, each with its notes.
+    """
     if as_json:
         print(json.dumps({"benchmark": title, "machine": machine(), **figures}, indent=2))
         return
     facts = machine()
     load = f"load {_LOAD_BEFORE:.1f} before and {facts['load']:.1f} after"
     print(f"{title}\n{facts['cpu']}, {facts['cores']} cores, {load}; Python {facts['python']}, torch {facts['torch']}\n")
-    print(table(rows))
-    print("\n" + "\n".join(notes) + "\n")
+    for part, said in ((rows, notes), *more):
+        print(table(part))
+        print("\n" + "\n".join(said) + "\n")

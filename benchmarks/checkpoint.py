@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _measure import ONE_THREAD, Contestant, arguments, interleave, median, show, table, timed
+from _measure import ONE_THREAD, Contestant, arguments, interleave, median, show, timed
 
 os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
 
@@ -382,15 +382,17 @@ def main() -> None:
         stall = {} if options.part == "run" else measure_stall(Path(place), hidden, rounds)
         runs = [measure_run(Path(place), hidden, workers, stretch_s, pairs) for workers in all_workers if options.part != "stall"]
     figures = {"parameters": num_parameters, "stall": stall, "runs": runs}
-    first, second = stall_rows(stall) if stall else [], run_rows(runs)
-    notes = [
+    about_stall = [
         f"{num_parameters / 1e6:.1f} million parameters with Adam, {_BYTES_PER_PARAMETER * num_parameters / 1e9:.2f} GB a checkpoint;",
         f"batches of {BATCH_SIZE} rows, one computing thread a process; medians with least and most.",
         'torch.save does not flush: that is done, and timed, after it has returned, and counts in "on disk" alone.',
-        *(["", table(second), ""] if first and second else []),
+    ]
+    about_runs = [
         f"runs: stretches of {stretch_s:.0f} s with one checkpoint and without any, in turns; what one costs, over a minute.",
     ]
-    show("checkpoint", notes, first or second, figures, as_json=options.json)
+    parts = [*([(stall_rows(stall), about_stall)] if stall else []), *([(run_rows(runs), about_runs)] if runs else [])]
+    (rows, notes), *more = parts
+    show("checkpoint", notes, rows, figures, as_json=options.json, more=more)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def main() -> None:
     epochs, seeds = (1, [0]) if options.quick else (2, [0, 1, 2])
     rows = compare(epochs, seeds)
     notes = [f"{epochs} epochs of 32,000 rows, two workers, {BATCH_SIZE} rows a step each; medians of {len(seeds)} seeds."]
-    show("Bytes against final loss", notes, rows, {"epochs": epochs, "seeds": seeds, "rows": rows}, as_json=options.json)
+    show("communication", notes, rows, {"epochs": epochs, "seeds": seeds, "rows": rows}, as_json=options.json)
 
 
 if __name__ == "__main__":

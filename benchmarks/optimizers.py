@@ -149,7 +149,7 @@ def main() -> None:
         f"keras {keras.__version__}; ftrl is within {apart:.1e} of it after ten steps.",
     ]
     figures = {"size": SIZE, "step_s": found, "steps_per_s": rate, "apart": apart, "keras": keras.__version__}
-    show("Optimizers", notes, rows, figures, as_json=options.json)
+    show("optimizers", notes, rows, figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def main() -> None:
             for name in ("upload", "cp")
         ],
     ]
-    show("The service beside its own floor", ["cp includes the sync of its copy."], rows, found, as_json=options.json)
+    show("service", ["cp includes the sync of its copy."], rows, found, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -274,11 +274,12 @@ def report(found: dict[tuple[str, int], list[Sample]], model: Path, as_json: boo
             }
         )
     notes = [
+        "One row of 64 numbers over HTTP.",
         f"Wanted of ours: at most {WANTED_US} µs of CPU a request without the model's call, {WANTED_FASTAPI} times the answers of FastAPI, "
         f"{WANTED_LITSERVE:.0f} times LitServe's.",
         "wrk takes a core of its own where there is one; with two cores it stands in the way of servers with two processes.",
     ]
-    show("One row of 64 numbers over HTTP", notes, rows, {"samples": figures}, as_json=as_json)
+    show("serving", notes, rows, {"samples": figures}, as_json=as_json)
 
 
 if __name__ == "__main__":

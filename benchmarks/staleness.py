@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from _measure import ONE_THREAD, arguments, machine, show, table
+from _measure import ONE_THREAD, arguments, show
 
 os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
 
@@ -171,13 +171,12 @@ def main() -> None:
         f"{options.optimizer}, digits, one hidden layer of 64, batches of {_BATCH_SIZE}, {epochs} epochs; medians of {seeds} seeds;",
         "τ: each gradient is exactly so many steps old. With 0 nothing is late and all methods are the same",
     ]
-    if options.json:
-        show("staleness", [], [], {"optimizer": options.optimizer, "cases": figures, "machine": machine()}, as_json=True)
-        return
-    show("staleness, exactly", notes, exact, {}, as_json=False)
-    print(table(bounded))
-    print(f"\nreal runs, {_WORKERS} workers, one 3 times as slow; bound: parameter_server with staleness=k, of which 0 goes in rounds:")
-    print(f"{_WORKERS} batches a step, and so a quarter of the steps\n")
+    about_bounded = [
+        f"real runs, {_WORKERS} workers, one 3 times as slow; bound: parameter_server with staleness=k, of which 0 goes in rounds:",
+        f"{_WORKERS} batches a step, and so a quarter of the steps",
+    ]
+    cases = {"optimizer": options.optimizer, "cases": figures}
+    show("staleness", notes, exact, cases, as_json=options.json, more=[(bounded, about_bounded)])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import os
 import tempfile
 from typing import Any
 
-from _measure import ONE_THREAD, arguments, median, show, table
+from _measure import ONE_THREAD, arguments, median, show
 
 os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
 
@@ -88,12 +88,9 @@ def main() -> None:
         figures.append({"part": "balance", "balance": balances, "found": runs})
         rows_per_s, share = (median([run[name] for run in runs]) for name in ("rows_per_s", "share"))
         balanced.append({"balance": str(balances).lower(), "rows/s": f"{rows_per_s:,.0f}", "rows by the slow one": f"{share:.0%}"})
-    if options.json:
-        return show("supernode", [], [], {"cases": figures}, as_json=True)
     notes = [f"{WORKERS} workers, digits, SGD at {RATE:g}, batches of 32, {epochs} epochs; medians of {seeds} seeds; size 1 is async_sgd"]
-    show("supernode: traffic at the root", notes, sizes, {}, as_json=False)
-    print(table(balanced))
-    print("\none group of four, of whom one takes three times as long; rows/s from the start of the run\n")
+    about_balance = ["one group of four, of whom one takes three times as long; rows/s from the start of the run"]
+    show("supernode_traffic", notes, sizes, {"cases": figures}, as_json=options.json, more=[(balanced, about_balance)])
 
 
 if __name__ == "__main__":

@@ -124,3 +124,14 @@ def test_the_version_of_torch_in_the_readme_is_the_one_that_is_tested():
     pinned = re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned is not None
     assert f"`{pinned[0]}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_benchmark_is_made_told_of_and_prints_as_the_others_do():
+    folder = ROOT / "benchmarks"
+    told = set(re.findall(r"^\| `([\w/]+)\.py` \|", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+    made = re.search(r"^BENCHMARKS := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made is not None
+    scripts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("[!_]*.py")}
+    assert sorted(made[1].replace("\\", "").split()) == sorted(scripts)
+    assert told == {*scripts, *(f"experiments/{path.stem}" for path in (folder / "experiments").glob("*.py"))}
+    assert [stem for stem, source in scripts.items() if f'show("{stem}", ' not in source or "arguments(" not in source] == []

@@ -1,5 +1,8 @@
 """What holds for every strategy over every task, and for every family. A new file is tested the moment it exists."""
 
+import math
+
+import numpy as np
 import pytest
 
 import aimass
@@ -9,7 +12,18 @@ from aimass.training.strategy import STRATEGIES, parse_strategy
 TASKS = {"rows": {"binary": "breast_cancer", "multiclass": "wine", "regression": "diabetes"}, "images": {"multiclass": "digits"}}
 TASKS["text"] = {"language": {"text": ["to be, or not to be: that is the question. " * 40]}}
 SETTINGS = {"text": {"layers": 1, "heads": 2, "width": 16, "context": 16}}
-EPOCHS = 4
+EPOCHS, RATE = 4, 0.002  # at a higher rate sums of late changes overshoot, and the loss of an epoch is a matter of luck
+
+
+def cost_of_guessing(data):
+    """What the best constant answer costs on the rows that are learnt from: their variance, or their entropy."""
+    targets = data.train.encoded.targets
+    if data.task == "regression":
+        return float(np.var(targets))
+    if data.task == "language":
+        return math.log(256)
+    shares = np.bincount(targets.astype(int)) / len(targets)
+    return float(-(shares * np.log(shares)).sum())
 
 
 def worker_counts(name):
@@ -33,12 +47,11 @@ def test_it_learns_counts_saves_and_answers(family, name, workers, task, tmp_pat
     data = aimass.data.load(TASKS[kind][task], task=task)
     assert data.task == task
     run = aimass.train(
-        data, model={"name": family, **SETTINGS.get(kind, {})}, strategy=name, workers=workers, epochs=EPOCHS, lr=0.01
+        data, model={"name": family, **SETTINGS.get(kind, {})}, strategy=name, workers=workers, epochs=EPOCHS, lr=RATE
     ).wait()
     config, metrics, history = run.config, run.metrics(), run.history()
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
-    first, *later = [epoch["train_loss"] for epoch in history]
-    assert min(later) < first  # the last epoch of workers that wait for nobody may be a bad one
+    assert run.model.evaluate(data.train)["loss"] < cost_of_guessing(data)
     batches = EPOCHS * -(-len(run.data.train) // config.batch_size)
     assert metrics["steps"] == batches
     if config.strategy.sync_batches == 1:

@@ -120,19 +120,20 @@ def test_a_checkpoint_that_was_damaged_is_passed_over_with_a_word():
 
 
 def test_killed_workers_are_replaced_and_the_run_ends_with_every_step():
-    run = aimass.train("digits", workers=2, epochs=150, batch_size=16)
-    killed = 0
-    while run.state == "running" and killed < 5:
-        started = events_of(run, "worker_started")
-        if len(started) >= 2 + killed and events_of(run, "epoch"):
-            os.kill(started[-1]["pid"], signal.SIGKILL)
-            killed += 1
-            wait_until(lambda: len(events_of(run, "worker_lost")) >= killed or run.state != "running")  # noqa: B023
+    run = aimass.train("digits", workers=2, **LONG)
+    wait_until(lambda: events_of(run, "epoch"))
+    for killed in range(4):
+        wait_until(lambda: len(events_of(run, "worker_started")) == 2 + killed)  # noqa: B023
+        os.kill(events_of(run, "worker_started")[-1]["pid"], signal.SIGKILL)
+        wait_until(lambda: len(events_of(run, "worker_lost")) == 1 + killed)  # noqa: B023
+    wait_until(lambda: len(events_of(run, "worker_started")) == 6)
+    run.cancel()
     run.wait()
-    assert killed >= 3
-    assert run.metrics()["workers_lost"] == killed
-    assert run.metrics()["steps"] == 150 * 90
-    assert sum(event["replaces_dead"] for event in events_of(run, "worker_started")) == killed
+    assert run.metrics()["workers_lost"] == 4
+    assert [event["replaces_dead"] for event in events_of(run, "worker_started")] == [False] * 2 + [True] * 4
+    epochs = len(run.history()) + 1
+    again = run.resume(epochs=epochs).wait()
+    assert again.metrics()["steps"] == epochs * 180
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
@@ -301,13 +302,30 @@ def test_a_module_that_raises_in_a_worker_ends_the_run_with_its_words():
     assert "Traceback" in log.read_text()
 
 
+def _functions(frame):
+    """The code of all that a thread is inside of."""
+    found = set()
+    while frame is not None:
+        found.add(frame.f_code)
+        frame = frame.f_back
+    return found
+
+
 def test_ctrl_c_while_waiting_stops_in_good_order():
     run = aimass.train("digits", workers=2, **LONG)
     wait_until(lambda: events_of(run, "epoch"))
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    waiting = threading.get_ident()
+
+    def press():
+        """As soon as the other thread waits: sooner it would end the tests."""
+        wait_until(lambda: {Run.wait.__code__, threading.Event.wait.__code__} <= _functions(sys._current_frames()[waiting]))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
     with pytest.raises(Cancelled, match=f"aimass train --resume {run.id}"):
+        pressing.start()
         run.wait()
+    pressing.join()
     assert run.state == "cancelled"
     assert sorted((run.folder / "checkpoints").glob("step-*"))
 

@@ -20,7 +20,7 @@ import psutil
 from aimass.core.errors import Unavailable, storage_errors
 from aimass.serving.link import EngineLink
 
-START_LIMIT_S = 60.0
+START_LIMIT_S = 180.0
 _LONGEST_SOCKET_PATH = 107
 _LEAVE_LIMIT_S = 1.0
 _LOG_BYTES_KEPT = 1 << 20

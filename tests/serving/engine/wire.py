@@ -11,7 +11,7 @@ import msgspec
 
 from aimass.serving.frames import Ask, FrameReader, Reply, frame
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class Engine:

@@ -1,4 +1,5 @@
 import os
+import threading
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,18 @@ def own_home(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("AIMASS_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_run_goes_on():
+    """What a test leaves going, as one that fails may, would draw from the random numbers of the next one, and meet its patches."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("run-"):
+            for trainer in getattr(thread, "_args", ())[:1]:
+                trainer.cancel()
+            thread.join(60)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,7 +14,7 @@ from faults.fate import KILLS, QUOTA, WHERE  # here in each worker's own slot, a
 from aimass.optim.update import Update
 from aimass.parameters.blocks import BlockServer
 from aimass.parameters.handing import HandingServer
-from aimass.parameters.layout import Layout
+from aimass.parameters.layout import STOP, WANTED, Layout
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training import planes
 from aimass.training.workers import entry
@@ -133,6 +133,18 @@ def send_later(number, delay_s):
 
 
 class KillingTable(planes.LeaseTable):
+    """Has nothing for a worker that need not die any more, until all others have died as often as they shall: the run must not end before."""
+
+    def claim(self, slot):
+        return None if self._must_others_die() else super().claim(slot)
+
+    def _must_others_die(self):
+        words, layout = self.words, self.server.layout
+        if not isinstance(self.server, Killing) or words[WANTED] < layout.num_slots or words[STOP]:
+            return False  # it is the driver's, or who is missing may not come
+        left = [words[layout.slot(slot) + QUOTA] - words[layout.slot(slot) + KILLS] for slot in range(layout.num_slots)]
+        return left[self.server.slot] <= 0 < max(left)
+
     def _take(self, index, slot):
         if isinstance(self.server, Killing):
             self.server.reached("in claim")

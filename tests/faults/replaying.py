@@ -76,7 +76,7 @@ class KillingRecording(killing.KillingServer, Recording):
 def main(path, length, num_shards, context):
     """A worker's entry: real gradients, a real optimizer, kills inside."""
     KillingRecording.record = Record(path, length, num_shards)
-    planes.SharedMemoryServer = KillingRecording
+    planes.SharedMemoryServer, planes.LeaseTable = KillingRecording, killing.KillingTable
     killing.worker_main(context)
 
 

@@ -19,12 +19,12 @@ def test_every_batch_counts_once_however_workers_and_driver_stand_still(data, in
     def stop_the_driver_too(run):
         look(run)
         if not stops and run.leases.committed_batches > 100:
-            stops.append(subprocess.Popen(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 1.5; kill -CONT {os.getpid()}"]))
+            stops.append(subprocess.run(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 1.5; kill -CONT {os.getpid()}"], check=True))
 
     monkeypatch.setattr(trainer.Trainer, "_look", stop_the_driver_too)
     monkeypatch.setattr(worker_entry, "main", killing.stop_and_go_on)
     run = Watched(data, tmp_path, monkeypatch, NUM_STOPS, epochs=12, lease={"timeout": 0.2})
-    stops[0].wait(60)
+    assert stops
     told = [event.kind for event in run.events]
     print(f"{run.kills} stops, {run.repairs} repairs, {told.count('worker_stuck')} killed, {told.count('lease_reassigned')}: {run.where}")
     assert run.kills >= NUM_STOPS // 2

@@ -5,9 +5,11 @@ import contextlib
 import pytest
 import torch
 from faults.test_runs import events_of, wait_until
+from training import gathering
 
 import aimass
 from aimass.core.errors import Conflict, UsageError
+from aimass.training.workers import entry as worker_entry
 
 CORRECTED = {"compensation": "adaptive", "scale_steps": True}
 
@@ -22,7 +24,8 @@ CORRECTED = {"compensation": "adaptive", "scale_steps": True}
     ],
     ids=lambda strategy: " ".join(map(str, strategy.values())),
 )
-def test_late_gradients_lead_to_the_same_accuracy(strategy):
+def test_late_gradients_lead_to_the_same_accuracy(strategy, monkeypatch):
+    monkeypatch.setattr(worker_entry, "main", gathering.main)
     run = aimass.train("digits", workers=3, strategy=strategy, epochs=8).wait()
     metrics = run.metrics()
     assert metrics["validation"]["accuracy"] > 0.9

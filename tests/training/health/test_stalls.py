@@ -42,7 +42,8 @@ class Sleeps(torch.nn.Linear):
             with suppress(FileExistsError):
                 # A link is there at once and whole: of two workers that get here together one sleeps.
                 os.symlink(str(os.getpid()), Path(self.folder) / "asleep")
-                while not (Path(self.folder) / "wake").exists():
+                wake = f"{self.folder}/wake"
+                while not os.access(wake, os.F_OK):  # no function of Python's own, which could be where it is found
                     time.sleep(0.02)
         return super().forward(numbers)
 
@@ -71,6 +72,7 @@ def test_a_worker_asleep_in_forward_is_named_with_its_stack(batch, tmp_path):
     (tmp_path / "wake").touch()
     assert wait_for(run, "worker_recovered", lambda data: data["pid"] == stalled["pid"])["worker"] == stalled["worker"]
     run.cancel()
+    run.wait()
 
 
 def test_without_workers_the_run_s_own_process_is_named(tmp_path):
@@ -81,6 +83,7 @@ def test_without_workers_the_run_s_own_process_is_named(tmp_path):
     (tmp_path / "wake").touch()
     wait_for(run, "worker_recovered")
     run.cancel()
+    run.wait()
 
 
 def test_a_stopped_worker_is_named_before_it_is_killed_and_replaced():
@@ -93,6 +96,7 @@ def test_a_stopped_worker_is_named_before_it_is_killed_and_replaced():
     assert news(WorkerStalled(**stalled)).endswith("it was stopped by a signal")
     wait_for(run, "worker_started", lambda data: data["worker"] == 1 and data["pid"] != victim)
     run.cancel()
+    run.wait()
     assert not is_running(victim)
 
 
@@ -135,6 +139,7 @@ def test_samples_of_each_process_are_kept_and_shown(tmp_path):
     wait_for(run, "workers_sampled", lambda data: {worker["worker"] for worker in data["workers"]} == {0, 1})
     wait_for(run, "workers_sampled", lambda data: any(worker["loss"] for worker in data["workers"]))
     run.cancel()
+    run.wait()
     samples = run.samples()
     assert all(sample["driver"]["pid"] == os.getpid() for sample in samples)
     worker = next(worker for sample in samples for worker in sample["workers"] if worker["loss"])

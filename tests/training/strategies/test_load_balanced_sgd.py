@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from training import gathering
 from training.plain import assert_same, train_plainly
 
 import aimass
 from aimass.cli.exchange import print_shares
 from aimass.core.errors import UsageError
 from aimass.training.train import settle
+from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import shaped
 
 SMALL = {"model": {"name": "mlp", "hidden": [16]}, "batch_size": 16, "seed": 4, "epochs": 3, "strategy": "负载均衡SGD"}
@@ -36,7 +38,8 @@ def test_rounds_equal_plain_torch_on_the_same_rows_whatever_the_shares(wine, wor
     assert run.metrics()["steps"] == 3 * -(-len(wine.train) // 16) == sum(run.metrics()["staleness"])
 
 
-def test_a_slow_worker_gets_fewer_rows_and_it_is_shown(wine, capsys):
+def test_a_slow_worker_gets_fewer_rows_and_it_is_shown(wine, capsys, monkeypatch):
+    monkeypatch.setattr(worker_entry, "main", gathering.main)
     with shaped(slow={1: 8.0}):
         run = aimass.train(wine, **{**SMALL, "epochs": 16, "model": {"name": "mlp", "hidden": [256, 256]}}, workers=2).wait()
     fast, slow = run.metrics()["shares"]

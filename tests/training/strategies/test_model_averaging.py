@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from training import gathering
 from training.plain import assert_same, average_plainly, train_plainly
 
 import aimass
@@ -10,6 +11,7 @@ from aimass.core.errors import UsageError
 from aimass.training.opening import open_learner, plan_leases
 from aimass.training.strategy import parse_strategy
 from aimass.training.train import settle
+from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import shaped
 
 SMALL = {"model": {"name": "mlp", "hidden": [16]}, "batch_size": 16, "seed": 4, "epochs": 3, "optimizer": {"name": "sgd", "lr": 0.1}}
@@ -106,8 +108,9 @@ def test_an_epoch_is_dealt_evenly():
     assert [plan.num_batches(lease) for lease in range(plan.leases_per_epoch)] == [8, 8, 8, 8, 8, 5]
 
 
-def test_nobody_waits_long_for_a_slow_worker_and_each_batch_is_averaged(wine):
+def test_nobody_waits_long_for_a_slow_worker_and_each_batch_is_averaged(wine, monkeypatch):
     """What it found goes into later rounds, those of the next epoch too."""
+    monkeypatch.setattr(worker_entry, "main", gathering.main)
     strategy = {"name": "model_averaging", "every": 2, "grace": 0}
     with shaped(slow={1: 30.0}):
         run = aimass.train(wine, **{**SMALL, "epochs": 40, "batch_size": 4}, strategy=strategy, workers=3).wait()

@@ -41,7 +41,7 @@ def test_one_group_equals_plain_torch_on_the_batches_put_together(wine):
 
 def test_parameters_and_states_are_averaged_by_rows_and_given_back(wine, monkeypatch):
     """Against a plain loop in which two take steps with momentum from the same p and the same velocity, and meet again."""
-    monkeypatch.setattr(worker_entry, "main", gathering.main)
+    monkeypatch.setattr(worker_entry, "main", gathering.main_of_groups)
     settings = {**SMALL, "workers": 2, "optimizer": {"name": "momentum", "lr": 0.05}}
     settings["strategy"] = {"name": "supernode", "push": "delta", "sync_every": 2, "balance": False}
     run = aimass.train(wine, **settings).wait()
@@ -140,7 +140,8 @@ def test_workers_join_and_leave_their_groups(wine):
     assert metrics["steps"] * 16 - 16 * metrics["epochs"] - 16 <= rows <= metrics["steps"] * 16
 
 
-def test_a_slow_member_gets_less_to_do(wine):
+def test_a_slow_member_gets_less_to_do(wine, monkeypatch):
+    monkeypatch.setattr(worker_entry, "main", gathering.main_of_groups)
     with shaped(slow={1: 30.0}):
         run = aimass.train(wine, **{**SMALL, "epochs": 10**6}, workers=2, strategy="supernode")
     while not any(event.type == "groups" and event.data["groups"][0]["members"][1]["turns"] > 30 for event in run.events()):

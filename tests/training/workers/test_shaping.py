@@ -1,10 +1,12 @@
 """Workers that are slow on purpose."""
 
 import pytest
+from training import gathering
 
 import aimass
 from aimass.core.errors import UsageError
 from aimass.training.trainer import Trainer
+from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import Shape, current_shape, shaped
 from aimass.training.workers.words import STEPS
 from aimass.training.workers.worker import Worker
@@ -23,7 +25,8 @@ def steps(monkeypatch):
     return found
 
 
-def test_a_slow_worker_does_less_also_where_the_run_outlives_the_block(steps):
+def test_a_slow_worker_does_less_also_where_the_run_outlives_the_block(steps, monkeypatch):
+    monkeypatch.setattr(worker_entry, "main", gathering.main)
     with shaped(slow={1: 50.0}) as shape:
         assert current_shape() is shape
         run = aimass.train("digits", workers=2, max_steps=400)

@@ -27,8 +27,8 @@ from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_NEXT_CLOCK, SHARD_OWNER, SHARD_REPAIRS, SHARD_SEQUENCE, SLOT_SEQUENCE, Layout
-from aimass.parameters.shards import Shard
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.shards import Shard
 
 SHARD_LENGTH = 2_500_000
 NUM_SHARDS = 4

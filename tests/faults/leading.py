@@ -9,7 +9,8 @@ import torch
 from faults.fate import Fate
 from faults.killing import IntegerUpdate
 
-from aimass.parameters.groups import PRESENT, GroupServer
+from aimass.parameters.groups import GroupServer
+from aimass.parameters.views.members import PRESENT
 from aimass.training import planes
 from aimass.training.groups import group
 from aimass.training.leases.groups import GroupTable

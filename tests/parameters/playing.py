@@ -8,7 +8,8 @@ from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Ticket
 from aimass.parameters.layout import LEASE_LOCK, SHARD_CLOCK, SHARD_OWNER, Layout
-from aimass.parameters.rounds import PART_OWNER, RoundServer
+from aimass.parameters.rounds import RoundServer
+from aimass.parameters.views.parts import PART_OWNER
 from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.rounds import RoundTable
 

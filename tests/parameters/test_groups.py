@@ -7,8 +7,9 @@ from aimass.core.memory import SharedMemory
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
-from aimass.parameters.groups import EXCHANGE, OVER, PRESENT, TAKEN, GroupServer
+from aimass.parameters.groups import GroupServer
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_NUMBER, LEASE_OWNER, STOP, Layout
+from aimass.parameters.views.members import EXCHANGE, OVER, PRESENT, TAKEN
 
 LENGTH, GROUP_SLOT = 50, 2
 LAYOUT = Layout(

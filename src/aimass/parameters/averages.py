@@ -21,18 +21,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.handle import is_finite
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_LOCK, LEASE_OWNER, NOBODY, SLOT_PART, SLOT_PULLED, SLOT_REFUSED
-from aimass.parameters.rounds import PART_ROUND, PART_WEIGHT, Round, RoundServer
-from aimass.parameters.shards import Shard, vector
-from aimass.parameters.shared_memory import SharedMemoryServer, is_finite
+from aimass.parameters.rounds import RoundServer
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.parts import PART_ROUND, PART_WEIGHT, REFUSED, Round
+from aimass.parameters.views.shards import Shard, vector
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from aimass.parameters.handle import Basis
+    from aimass.parameters.rounds import RoundOptions
 
 NUM_ROUNDS, DECIDED, BEGUN_NS, QUORUM_NS, MEAN_STEPS = range(8, 13)
 """Control words: how many rounds are over; the one that is decided; when the present one's first worker fetched p, and when a quorum of it
@@ -45,22 +50,20 @@ trains from, and the steps of its own optimizer."""
 MEAN = "mean_"
 """What the names of mean states begin with."""
 
-_REFUSED = -1.0
-
 
 class AverageServer(RoundServer):
     """One process's handle on a block whose p moves to the mean of what those workers found that came in time.
 
     Args:
-        arguments, keywords: as for `RoundServer`. Where the layout has workers' own states, their means are the last of its states.
+        basis, options: as for `RoundServer`. Where the layout has workers' own states, their means are the last of its states.
 
     Attributes:
         states_into: where `pull` copies the mean states, if there are any yet. Shape (num_parameters,) each.
         mean_steps: the steps that those have taken, as for `MEAN_STEPS`.
     """
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
+    def __init__(self, *basis: *Basis, **options: Unpack[RoundOptions]) -> None:
+        super().__init__(*basis, **options)
         self.states_into: Sequence[Tensor] = ()
         self.mean_steps = 0
         layout, slots = self.layout, range(self.layout.num_slots)
@@ -138,7 +141,7 @@ class AverageServer(RoundServer):
         if gradient is not own and gradient.data_ptr() != own.data_ptr():
             np.copyto(own.numpy(), gradient.numpy())
         finite = is_finite(own) and all(is_finite(shown[slot]) for shown in self._own_states)
-        self.reals[at + PART_WEIGHT] = ticket.weight if finite else _REFUSED
+        self.reals[at + PART_WEIGHT] = ticket.weight if finite else REFUSED
         words[at + PART_CELL], words[at + PART_COMMITTED] = ticket.cell, ticket.committed
         cell = self.layout.cell(ticket.cell)
         before, missed = words[cell + LEASE_COMMITTED], self._fill_slot(slot, ticket)

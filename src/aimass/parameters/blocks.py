@@ -12,7 +12,6 @@ A block whose version has changed since a worker read it last is a message to th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,17 +21,16 @@ import numpy as np
 
 from aimass.optim.bounds import Bounded
 from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.handle import is_finite
 from aimass.parameters.layout import LEASE_LOCK, SHARD_APPLIED, SHARD_CLOCK, SHARD_OWNER, SLOT_INTENT, SLOT_PULLED, SLOT_SEQUENCE
-from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer, is_finite
+from aimass.parameters.shared_memory import SharedMemoryServer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aimass.core.memory import SharedMemory
     from aimass.models.manifest import Manifest
     from aimass.optim.bounds import Bounds
-    from aimass.optim.update import Update
-    from aimass.parameters.layout import Layout
+    from aimass.parameters.handle import Basis, ServerOptions
 
 _LEAST_SHARE = 0.75
 _CUT = 16  # inside a tensor blocks meet at a multiple of this, a CPU register
@@ -42,23 +40,13 @@ class BlockServer(SharedMemoryServer):
     """One process's handle on a block of memory whose shards have owners.
 
     Args:
-        memory, layout, update, rate, options: as for `SharedMemoryServer`. The layout has as many shards as slots.
+        basis, options: as for `Handle`. The layout has as many shards as slots.
         mix: β, the part that a message has in what a worker makes of a block of another.
         bounds: what keeps the weights small; None for nothing.
     """
 
-    def __init__(
-        self,
-        memory: SharedMemory,
-        layout: Layout,
-        update: Update,
-        rate: Callable[[int], float],
-        *,
-        mix: float = 1.0,
-        bounds: Bounds | None = None,
-        **options: Unpack[ServerOptions],
-    ) -> None:
-        super().__init__(memory, layout, update, rate, **options)
+    def __init__(self, *basis: *Basis, mix: float = 1.0, bounds: Bounds | None = None, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(*basis, **options)
         assert len(self.shards) == self.layout.num_slots, "each worker owns one block"
         self.mix, self.received = mix, 0
         if bounds is not None:
@@ -151,10 +139,7 @@ class BlockServer(SharedMemoryServer):
     def paused(self, tend: Callable[[], None] | None = None) -> Iterator[Snapshot]:
         """Pushes are admitted under the table's lock, so that it holds back all of them."""
         with self.locks.held(LEASE_LOCK):
-            while any(self.is_pushing(slot) for slot in range(self.layout.num_slots)):
-                if tend is not None:
-                    tend()
-                time.sleep(0.0002)
+            self._await_pushes(tend)
             yield self._moment()
 
     def restore(self, snapshot: Snapshot) -> None:

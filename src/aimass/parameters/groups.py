@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
@@ -39,89 +38,55 @@ from aimass.parameters.layout import (
     LEASE_OWNER,
     SHARD_APPLIED,
     SHARD_OWNER,
-    SLOT_GROUPING,
     SLOT_INTENT,
-    SLOT_MEMBER,
     SLOT_SEQUENCE,
     STOP,
-    Layout,
 )
-from aimass.parameters.shards import vector
-from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.members import (
+    ASSIGNED,
+    AVERAGED,
+    EXCHANGE,
+    EXCHANGES,
+    GROUP,
+    HOLDER,
+    MEAN_STEPS,
+    OVER,
+    PID,
+    PRESENT,
+    ROOT_RECEIVED,
+    ROOT_SENT,
+    ROWS_DONE,
+    SHARE,
+    SHARE_EXCHANGE,
+    TAKEN,
+    TIMES_PRESENT,
+    TURNS,
+)
+from aimass.parameters.views.shards import vector
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aimass.core.memory import SharedMemory
-    from aimass.optim.update import Update
-
-PRESENT, PID, SPEED, TURNS, ROWS_DONE = range(SLOT_MEMBER, SLOT_MEMBER + 5)
-"""A member's line in its group's table, in its own slot: a number of its own while it is there; its process, or the last one that was; its
-rows a second (a double); how many shares it has handed in, and the rows of those. Of its state s = (clock of p, turn) the clock is
-SLOT_PULLED."""
-
-SHARE_EXCHANGE, SHARE_LEASE, SHARE_START, SHARE_STOP, SHARE_DEADLINE_NS = range(SLOT_MEMBER + 5, SLOT_MEMBER + 10)
-"""What the supernode gives a member to do: for which exchange, 0 while it is being written; rows `start` to `stop` of a lease; until when
-it should get on."""
-
-HANDED_IN, SHARE_WEIGHT, SHARE_LOSS, SHARE_NS, OWN_STEPS = range(SLOT_MEMBER + 10, SLOT_MEMBER + 15)
-"""What the member hands in beside its vector: for which exchange, which is the word that counts; its weight (a double, below 0 where the
-vector was not finite) and its mean loss (a double); how long it took, 0 where that tells nothing; and the
-steps of its own optimizer."""
-
-SHARE = SLOT_MEMBER + 15
-"""How much of an exchange a member gets, of 1 in all: a double."""
-
-EXCHANGE, HOLDER, TAKEN, OVER, GROUP_CLOCK, EXCHANGES, ROOT_SENT, ROOT_RECEIVED, AVERAGED, MEAN_STEPS = range(SLOT_MEMBER, SLOT_MEMBER + 10)
-"""A group's words, in its slot: the exchange under way; its supernode's slot plus one; how often the role was taken; whether there is
-nothing left to do; the clock of the group's p; the exchanges done; the bytes that it sent to the root and got from it; how
-often its members' states were averaged, which also tells on which side the newest mean is; the steps that this mean has taken."""
-
-GROUP, ASSIGNED, TIMES_PRESENT = range(SLOT_GROUPING, SLOT_GROUPING + 3)
-"""Of a worker: the group that it is in, and the one where it shall be, each plus one, or 0 for the group of its slot; how often it has
-come into one."""
+    from aimass.parameters.handle import Basis, ServerOptions
 
 T = TypeVar("T")
 
-REFUSED = -1.0
 _ROLE_LOCK, _MEMBERS_LOCK = 1 << 42, 1 << 43
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one member does in one exchange: rows `start` to `stop` of a lease."""
-
-    exchange: int
-    lease: int
-    start: int
-    stop: int
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows it is of."""
-        return self.stop - self.start
 
 
 class GroupServer(SharedMemoryServer):
     """One process's handle on the block: a member's, the driver's, or in the hand of a supernode its group's, which alone pushes.
 
     Args:
-        memory, layout, update, rate, options: as for `SharedMemoryServer`, but that the rate counts batches.
+        basis, options: as for `Handle`, but that the rate counts batches.
         batches_per_push: how many batches a group's push stands for.
     """
 
-    def __init__(
-        self,
-        memory: SharedMemory,
-        layout: Layout,
-        update: Update,
-        rate: Callable[[int], float],
-        *,
-        batches_per_push: int = 1,
-        **options: Unpack[ServerOptions],
-    ) -> None:
+    def __init__(self, *basis: *Basis, batches_per_push: int = 1, **options: Unpack[ServerOptions]) -> None:
+        memory, layout, update, rate = basis
         super().__init__(memory, layout, update, lambda push: rate(push * batches_per_push), **options)
-        self._as_slot = partial(type(self), memory, layout, update, rate, batches_per_push=batches_per_push, **options)
+        self._as_slot = partial(type(self), *basis, batches_per_push=batches_per_push, **options)
         slot = self.slot
         self._group_slots = [layout.slot(layout.group_slot(group)) for group in range(layout.num_groups)]
         self._homes = [layout.group_of(slot) for slot in range(layout.num_workers)]

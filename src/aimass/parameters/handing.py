@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.handle import is_finite
 from aimass.parameters.layout import (
     SHARD_CLOCK,
     SHARD_OWNER,
@@ -31,7 +32,7 @@ from aimass.parameters.layout import (
     SLOT_PULLED,
     SLOT_SERVING,
 )
-from aimass.parameters.shared_memory import NO_CELL, SharedMemoryServer, is_finite
+from aimass.parameters.shared_memory import NO_CELL, SharedMemoryServer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ _NOTHING, _WAITING, _APPLIED, _LOST = range(4)  # what SLOT_HANDED says
 
 
 class HandingServer(SharedMemoryServer):
-    """One process's handle on a block whose gradients are handed over and waited for. Arguments as for `SharedMemoryServer`."""
+    """One process's handle on a block whose gradients are handed over and waited for. Arguments as for `Handle`."""
 
     def push(self, gradient: Tensor, clock: int, ticket: Ticket | None = None) -> Pushed:
         refused = self.hand_over(gradient, clock, ticket)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aimass.optim.config import ClipConfig
-    from aimass.parameters.shards import Chunk, Shard
+    from aimass.parameters.views.shards import Chunk, Shard
 
 _CLIP_EPS = 1e-6  # as in `optim.clipping`
 

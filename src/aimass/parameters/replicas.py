@@ -15,15 +15,14 @@ the replica that has most batches done, as a new group of workers is formed. A r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.handle import ServerOptions, is_finite
 from aimass.parameters.layout import (
     CELL_WORDS,
     NEXT_LEASE,
@@ -33,16 +32,14 @@ from aimass.parameters.layout import (
     SLOT_PART,
     SLOT_REFUSED,
     SLOT_STALENESS,
-    Layout,
 )
-from aimass.parameters.shards import vector
-from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer, is_finite
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.replica import Replica
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aimass.core.memory import SharedMemory
-    from aimass.optim.update import Update
+    from aimass.parameters.handle import Basis
 
 CLOCK, DONE, NEXT_CLOCK, NEXT_DONE, PROGRESS, READY, BREAKS, DEADLINE_NS = range(SLOT_PART, SLOT_PART + 8)
 """A replica's words in its worker's slot: updates applied; batches of the run that they hold; both as they will be after the change
@@ -53,59 +50,11 @@ WEIGHT, LEAVES = range(2)
 NUM_EXTRAS = 2
 """What travels behind each gradient: the weight of its rows, and whether its worker wants to leave."""
 
-_REPLICA_LOCK = 1 << 41
 
+class ReplicaOptions(ServerOptions, total=False):
+    """What a server of replicas can be made with beside its basis; `ReplicaServer` says what its own is."""
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a replica, under one parameter group."""
-
-    p: Tensor
-    gradient: Tensor
-    states: list[Tensor]
-    saved: list[tuple[np.ndarray, np.ndarray]]  # (copy, the chunk itself) of p and of each state
-    weight_decay: float
-    rate: float  # what the learning rate is multiplied with
-
-
-class Replica:
-    """One worker's p and states, and the gradient that changes them.
-
-    Attributes:
-        p: shape (num_parameters,).
-        states: each alike.
-        wire: the gradient, and `NUM_EXTRAS` numbers behind it: what is summed over the workers.
-    """
-
-    def __init__(self, memory: SharedMemory, layout: Layout, slot: int, weight_decay: Sequence[float]) -> None:
-        self.at, self.lock = layout.slot(slot), _REPLICA_LOCK + slot
-        replica = slot if layout.num_replicas > 1 else 0
-        vectors = [vector(memory, layout.vector_offset(i, replica), layout.num_parameters) for i in range(1 + len(layout.states))]
-        self.p, self.states = vectors[0], vectors[1:]
-        self.wire = vector(memory, layout.gradient_offset(slot), layout.num_parameters + layout.num_extras)
-        self.gradient = self.wire[: layout.num_parameters]
-        self.extras = self.wire[layout.num_parameters :]
-        self._memory, self._layout, self._slot, self._weight_decay = memory, layout, slot, weight_decay
-
-    @cached_property
-    def chunks(self) -> list[Chunk]:
-        """All of p, in order."""
-        return [self._chunk(low, high, group) for low, high, group in self._cut()]
-
-    def _cut(self) -> Iterator[tuple[int, int, int]]:
-        layout = self._layout
-        return (span for shard in range(layout.num_shards) for span in layout.chunks(shard))
-
-    def gradient_of(self, chunk: Chunk) -> Tensor:
-        """The gradient by which a chunk is changed."""
-        return chunk.gradient
-
-    def _chunk(self, low: int, high: int, group: int) -> Chunk:
-        rows = [values[low:high].numpy() for values in (self.p, *self.states)]
-        undo = [vector(self._memory, self._layout.undo_offset(self._slot, i), high - low).numpy() for i in range(len(rows))]
-        states = [state[low:high] for state in self.states]
-        saved = list(zip(undo, rows, strict=True))
-        return Chunk(self.p[low:high], self.gradient[low:high], states, saved, self._weight_decay[group], self._layout.rate_of(group))
+    backend: str
 
 
 class ReplicaServer(SharedMemoryServer):
@@ -114,36 +63,25 @@ class ReplicaServer(SharedMemoryServer):
     A worker's p and gradient are those of its own replica. The driver, which has none, reads whichever has most batches done.
 
     Args:
-        memory, layout, update, rate, options: as for `SharedMemoryServer`, but that the rate counts batches done
+        basis, options: as for `Handle`, but that the rate counts batches done
             before, and that without `atomic` (which one process alone may do without) nothing is saved before it is changed.
         backend: what carries gradients between workers: `gloo` or `nccl`.
     """
 
-    def __init__(
-        self,
-        memory: SharedMemory,
-        layout: Layout,
-        update: Update,
-        rate: Callable[[int], float],
-        *,
-        backend: str = "gloo",
-        **options: Unpack[ServerOptions],
-    ) -> None:
-        super().__init__(memory, layout, update, rate, **options)
+    def __init__(self, *basis: *Basis, backend: str = "gloo", **options: Unpack[ServerOptions]) -> None:
+        super().__init__(*basis, **options)
         self.backend = backend
-        self._decay = list(options.get("weight_decay") or [0.0] * len(layout.groups))
+        self._decay = list(options.get("weight_decay") or [0.0] * len(self.layout.groups))
         self._replicas: dict[int, Replica] = {}
         own = self.replica(self.slot or 0)
         self.p, self.states = own.p, own.states
         self.cells_of: Callable[[int], tuple[list[list[int]], int]] = lambda done: ([], done)
         """Gives the lease cells and the next lease at so many batches done; the table of leases knows."""
 
-    @classmethod
-    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
-        server = super().create(layout, update, rate, **options)
-        for at in server._slots[1:]:
-            server.words[at + DONE] = EMPTY
-        return server
+    def _set_up(self) -> None:
+        super()._set_up()
+        for at in self._slots[1:]:
+            self.words[at + DONE] = EMPTY
 
     def replica(self, slot: int) -> Replica:
         """The replica of a slot."""
@@ -319,19 +257,12 @@ class ReplicaServer(SharedMemoryServer):
 
         The table of leases tells the batches done from its cells, in `release_all`.
         """
-        words, layout = self.words, self.layout
+        words = self.words
         for at in self._slots:
             words[at + SLOT_INTENT] = 0
             words[at + DONE] = EMPTY
         first = self.replica(0)
-        first.p.copy_(snapshot.parameters)
-        for name, state in zip(layout.states, first.states, strict=True):
-            if name in snapshot.states:
-                state.copy_(snapshot.states[name])
-            else:
-                state.fill_(self.update.initial.get(name, 0.0))
-        if not set(self.update.states) <= set(snapshot.states):
-            self.update.begin(first.p, first.states)
+        self._restore_vectors(snapshot, first.p, first.states)
         words[first.at + CLOCK] = snapshot.clock
         words[first.at + DONE] = snapshot.next_lease
         self._put_cells(snapshot)

@@ -25,16 +25,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import isfinite
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
-import torch
 
 from aimass.optim.config import ClipConfig
 from aimass.parameters.base import Pushed, Snapshot, Ticket
+from aimass.parameters.handle import ServerOptions, is_finite
 from aimass.parameters.layout import (
     INCARNATION,
     LEASE_LOCK,
@@ -49,94 +47,61 @@ from aimass.parameters.layout import (
     SHARD_SEQUENCE,
     SHARE_CUT,
     SHARE_OPEN,
-    SLOT_PART,
     SLOT_PULLED,
     SLOT_REFUSED,
     SLOT_STALENESS,
     SLOT_VECTORS,
-    Layout,
 )
 from aimass.parameters.mean import Mean
-from aimass.parameters.shared_memory import ServerOptions, SharedMemoryServer
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.parts import (
+    PART_DEADLINE_NS,
+    PART_FIRST_BATCH,
+    PART_LEASES,
+    PART_OWNER,
+    PART_ROUND,
+    PART_SIZE,
+    PART_WEIGHT,
+    REFUSED,
+    Part,
+    Round,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aimass.core.memory import SharedMemory
-    from aimass.optim.update import Update
-    from aimass.parameters.shards import Shard
+    from aimass.parameters.handle import Basis
+    from aimass.parameters.views.shards import Shard
 
-PART_ROUND, PART_SIZE, PART_FIRST_BATCH, PART_WEIGHT, PART_OWNER, PART_DEADLINE_NS, PART_LEASES = range(SLOT_PART, SLOT_PART + 7)
-"""The words of part j, in slot j: the round that it was last filled for; that round's parts, and the batches before it; its weight (a
-double; below 0 where it was refused); who may write it; until when it should be filled, 0 where nobody is at it; that round's leases."""
-
-_REFUSED = -1.0
 _NUM_LEASES = 1 << 40
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part in a worker's hand.
+class RoundOptions(ServerOptions, total=False):
+    """What a server of rounds can be made with beside its basis; `RoundServer` says what its own are."""
 
-    Args:
-        index: which part of its round, and so which gradient slot.
-        size: the parts of its round.
-        first_batch: the batches of the run before its round.
-        num_batches: its own.
-        num_leases: of its round.
-        counts: for how many batches it counts.
-    """
-
-    index: int
-    size: int
-    first_batch: int
-    num_batches: int
-    num_leases: int
-    counts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """A decided round: what to do to each shard."""
-
-    id: int
-    num_leases: int
-    rate: float
-    shares: list[tuple[int, float]]  # (slot, by how much it counts: its weight over the sum of weights, or 1), refused parts left out
-    scale: float  # of the sum, to keep its norm within bounds
+    clip: ClipConfig | None
+    sums: bool
 
 
 class RoundServer(SharedMemoryServer):
     """One process's handle on a block whose p moves in rounds.
 
     Args:
-        memory, layout, update, rate, options: as for `SharedMemoryServer`.
+        basis, options: as for `Handle`.
         clip: bounds of the mean gradient, applied once it is put together.
         sums: whether parts are added up as they are, rather than averaged by their weights.
     """
 
-    def __init__(
-        self,
-        memory: SharedMemory,
-        layout: Layout,
-        update: Update,
-        rate: Callable[[int], float],
-        *,
-        clip: ClipConfig | None = None,
-        sums: bool = False,
-        **options: Unpack[ServerOptions],
-    ) -> None:
-        super().__init__(memory, layout, update, rate, **options)
+    def __init__(self, *basis: *Basis, clip: ClipConfig | None = None, sums: bool = False, **options: Unpack[ServerOptions]) -> None:
+        super().__init__(*basis, **options)
         self.part: Part | None = None
         self._sums = sums
         self._parts = [self.layout.slot(i) for i in range(self.layout.num_slots)]
         self._mean = Mean(clip or ClipConfig(), self.layout.undo_size)
 
-    @classmethod
-    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
-        server = super().create(layout, update, rate, **options)
-        server._empty_parts()
-        return server
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._empty_parts()
 
     # --------------------------------------------------------------------------------------------------------- parts
 
@@ -176,8 +141,8 @@ class RoundServer(SharedMemoryServer):
         own = self.gradients[part.index]
         if gradient is not own and gradient.data_ptr() != own.data_ptr():
             np.copyto(own.numpy(), gradient.numpy())
-        finite = isfinite(torch.dot(own, own).item()) or bool(torch.isfinite(own).all())
-        self._fill(part, ticket.weight if finite else _REFUSED)
+        finite = is_finite(own)
+        self._fill(part, ticket.weight if finite else REFUSED)
         slot = self.layout.slot(self.slot or 0)
         self.words[slot + SLOT_PULLED] = clock
         if finite:
@@ -199,7 +164,7 @@ class RoundServer(SharedMemoryServer):
 
     def leave_out(self, part: Part) -> None:
         """Fill a part that has no rows, under the table's lock."""
-        self._describe_part(part, _REFUSED)
+        self._describe_part(part, REFUSED)
         self.words[self._parts[part.index] + PART_ROUND] = self.round_id
 
     def _describe_part(self, part: Part, weight: float) -> None:
@@ -355,13 +320,7 @@ class RoundServer(SharedMemoryServer):
                     tend()
                 if not self._commit_round(self._describe(present)):  # whoever applied the last shard waits for the lock that is held here
                     time.sleep(0.0002)
-            yield Snapshot(
-                parameters=self.p,
-                states=dict(zip(self.layout.states, self.states, strict=True)),
-                clock=self.clock,
-                cells=self._cells(),
-                next_lease=self.words[NEXT_LEASE],
-            )
+            yield self._moment()
 
     def _cells(self) -> list[list[int]]:
         """The leases that are open between two rounds: none."""

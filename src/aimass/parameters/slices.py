@@ -18,18 +18,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Unpack
 
 from aimass.parameters.base import Snapshot
 from aimass.parameters.layout import SLOT_INTENT, SLOT_REFUSED, SLOT_SCALE, SLOT_STALENESS
-from aimass.parameters.replicas import CLOCK, DEADLINE_NS, DONE, NEXT_CLOCK, NEXT_DONE, PROGRESS, READY, Chunk, Replica, ReplicaServer
+from aimass.parameters.replicas import CLOCK, DEADLINE_NS, DONE, NEXT_CLOCK, NEXT_DONE, PROGRESS, READY, ReplicaServer
+from aimass.parameters.views.replica import Chunk, Replica
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aimass.core.memory import SharedMemory
-    from aimass.optim.update import Update
+    from aimass.parameters.handle import Basis
     from aimass.parameters.layout import Layout
+    from aimass.parameters.replicas import ReplicaOptions
 
 
 class Part(Replica):
@@ -58,16 +60,14 @@ class SliceServer(ReplicaServer):
     The arguments are those of `ReplicaServer`, with a layout that has `spans`.
     """
 
-    def __init__(self, memory: SharedMemory, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> None:
+    def __init__(self, *basis: *Basis, **options: Unpack[ReplicaOptions]) -> None:
+        super().__init__(*basis, **options)
         self._held: set[int] = set()
-        super().__init__(memory, layout, update, rate, **options)
 
-    @classmethod
-    def create(cls, layout: Layout, update: Update, rate: Callable[[int], float], **options: Any) -> Self:
-        server = super().create(layout, update, rate, **options)
-        for at in server._slots:
-            server._stand(at, 0, 0)
-        return server
+    def _set_up(self) -> None:
+        super()._set_up()
+        for at in self._slots:
+            self._stand(at, 0, 0)
 
     def replica(self, slot: int) -> Replica:
         """The part of a slot."""
@@ -184,15 +184,7 @@ class SliceServer(ReplicaServer):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put a snapshot into the block. The table of leases tells the batches done from its cells, in `release_all`."""
-        layout = self.layout
-        self.p.copy_(snapshot.parameters)
-        for name, state in zip(layout.states, self.states, strict=True):
-            if name in snapshot.states:
-                state.copy_(snapshot.states[name])
-            else:
-                state.fill_(self.update.initial.get(name, 0.0))
-        if not set(self.update.states) <= set(snapshot.states):
-            self.update.begin(self.p, self.states)
+        self._restore_vectors(snapshot, self.p, self.states)
         for at in self._slots:
             self._stand(at, snapshot.next_lease, snapshot.clock)
         self._put_cells(snapshot)

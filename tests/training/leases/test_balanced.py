@@ -8,7 +8,7 @@ from parameters.playing import LENGTH, Group, gradient_of
 
 from aimass.parameters.base import Pushed, Ticket
 from aimass.parameters.layout import ABSENT, AT_WORK, NEXT_LEASE, SHARE_CUT, SHARE_OPEN, SHARE_SPEED, SLOT_STATE
-from aimass.parameters.rounds import PART_OWNER
+from aimass.parameters.views.parts import PART_OWNER
 from aimass.training.leases.balanced import BalancedTable, batches_of, cut
 from aimass.training.leases.plan import LeasePlan
 

@@ -5,8 +5,9 @@ import pytest
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Ticket
-from aimass.parameters.groups import EXCHANGE, HANDED_IN, PRESENT, SHARE_DEADLINE_NS, SHARE_EXCHANGE, SPEED, TURNS, GroupServer
+from aimass.parameters.groups import GroupServer
 from aimass.parameters.layout import LEASE_DEADLINE_NS, Layout
+from aimass.parameters.views.members import EXCHANGE, HANDED_IN, PRESENT, SHARE_DEADLINE_NS, SHARE_EXCHANGE, SPEED, TURNS
 from aimass.training.leases.groups import GroupTable
 from aimass.training.leases.plan import LeasePlan
 

@@ -21,7 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from aimass.parameters.base import Pushed, Ticket
-from aimass.parameters.groups import (
+from aimass.parameters.views.members import (
     EXCHANGE,
     EXCHANGES,
     GROUP_CLOCK,

@@ -8,7 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from aimass.parameters.groups import (
+from aimass.parameters.groups import GroupServer
+from aimass.parameters.handle import is_finite
+from aimass.parameters.layout import SLOT_PULLED, SLOT_REFUSED
+from aimass.parameters.views.members import (
     EXCHANGE,
     GROUP_CLOCK,
     HANDED_IN,
@@ -23,11 +26,8 @@ from aimass.parameters.groups import (
     SHARE_STOP,
     SHARE_WEIGHT,
     TURNS,
-    GroupServer,
     Share,
 )
-from aimass.parameters.layout import SLOT_PULLED, SLOT_REFUSED
-from aimass.parameters.shared_memory import is_finite
 from aimass.training.groups.states import States
 from aimass.training.health.operations import PULLING, WAITING
 from aimass.training.leases.groups import GroupTable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aimass.parameters.groups import PRESENT, SPEED, TURNS, GroupServer
+from aimass.parameters.groups import GroupServer
+from aimass.parameters.views.members import PRESENT, SPEED, TURNS
 from aimass.training.events import GroupsFormed
 from aimass.training.groups.likeness import alike, unlikeness
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from aimass.parameters.groups import AVERAGED, MEAN_STEPS, OWN_STEPS, GroupServer
+from aimass.parameters.groups import GroupServer
+from aimass.parameters.views.members import AVERAGED, MEAN_STEPS, OWN_STEPS
 
 if TYPE_CHECKING:
     from aimass.optim.local import LocalOptimizer

@@ -31,7 +31,7 @@ from aimass.parameters.layout import (
     SHARE_STOP,
     SLOT_STATE,
 )
-from aimass.parameters.rounds import PART_OWNER, Part
+from aimass.parameters.views.parts import PART_OWNER, Part
 from aimass.training.leases.rounds import RoundTable
 
 if TYPE_CHECKING:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aimass.parameters.groups import (
+from aimass.parameters.groups import GroupServer
+from aimass.parameters.layout import LEASE_COMMITTED, LEASE_DEADLINE_NS, LEASE_LOCK, LEASE_NUMBER, LEASE_OWNER, NOBODY, SLOT_PULLED
+from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.members import (
     EXCHANGE,
     EXCHANGES,
     HANDED_IN,
@@ -20,10 +23,7 @@ from aimass.parameters.groups import (
     SPEED,
     TAKEN,
     TURNS,
-    GroupServer,
 )
-from aimass.parameters.layout import LEASE_COMMITTED, LEASE_DEADLINE_NS, LEASE_LOCK, LEASE_NUMBER, LEASE_OWNER, NOBODY, SLOT_PULLED
-from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.events import GroupsSeen, SupernodeReplaced
 from aimass.training.groups.regrouping import Regrouping
 from aimass.training.leases.plan import LeasePlan

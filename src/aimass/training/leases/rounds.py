@@ -14,8 +14,9 @@ import time
 from typing import ClassVar
 
 from aimass.parameters.layout import INCARNATION, LEASE_LIMIT, LEASE_LOCK, NEXT_LEASE, NOBODY, NUM_LEASES, STOP
-from aimass.parameters.rounds import PART_DEADLINE_NS, PART_OWNER, Part, RoundServer
+from aimass.parameters.rounds import RoundServer
 from aimass.parameters.shared_memory import SharedMemoryServer
+from aimass.parameters.views.parts import PART_DEADLINE_NS, PART_OWNER, Part
 from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.table import Lease, Released
 from aimass.training.leases.waiting import WaitingTable

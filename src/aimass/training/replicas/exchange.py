@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from aimass.models.devices import seed_draws
+from aimass.parameters.handle import is_finite
 from aimass.parameters.layout import SLOT_REFUSED, STOP
 from aimass.parameters.replicas import LEAVES, WEIGHT, ReplicaServer
-from aimass.parameters.shared_memory import is_finite
 from aimass.training.health.operations import REDUCING, WAITING
 from aimass.training.leases.replicas import Part, ReplicaTable
 from aimass.training.replicas.group import Group, GroupBroken

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from aimass.core.errors import AimassError
+from aimass.core.leaving import leave_lightly
 
 UNEXPECTED = 70
 INTERRUPTED = 130
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: always. 0; the `exit_code` of the error that ended the command (`core/errors.py`); 70 for a fault of ours,
             whose trace is written to a file under `AIMASS_HOME/crashes`.
     """
+    leave_lightly()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     sys.exit(_run(arguments))
 

@@ -24,12 +24,14 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
 from aimass.cluster.base import Context
 from aimass.core.full_memory import describe_memory, is_out_of_memory
+from aimass.core.leaving import leave_now
 
 MAX_DESCRIPTORS = 64
 _PR_SET_PDEATHSIG = 1
@@ -86,6 +88,7 @@ def _serve(
 
 def _preload(modules: Sequence[str]) -> None:
     """Import what every worker needs, and leave nothing for the garbage collector to touch in the copies."""
+    gc.disable()  # what is imported stays
     for module in modules:
         import_module(module)
     import torch
@@ -93,6 +96,7 @@ def _preload(modules: Sequence[str]) -> None:
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _send(driver: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
@@ -155,4 +159,6 @@ def _run(descriptors: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    with suppress(SystemExit):
+        main(int(sys.argv[1]), sys.argv[2:])
+    leave_now(0)  # the driver waits for it

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import AimassError, Cancelled
+from aimass.core.leaving import leave_lightly
 from aimass.service.jobs.folder import JobFolder
 
 if TYPE_CHECKING:
@@ -178,4 +179,5 @@ def _beat(lock: int) -> None:
 
 
 if __name__ == "__main__":
+    leave_lightly()  # the service waits for it
     sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -15,7 +15,8 @@ from aimass.models.family import FAMILIES
 from aimass.models.losses import LOSSES, loss_for
 from aimass.training.config import SHORTHANDS, TrainConfig
 from aimass.training.health.config import REVEALED
-from aimass.training.run import RUNNING, Run
+from aimass.training.record import RUNNING
+from aimass.training.run import Run
 from aimass.training.stopping import check_target
 from aimass.training.workers.elastic import read_workers
 

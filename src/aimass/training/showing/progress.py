@@ -11,7 +11,8 @@ from typing import TextIO
 
 from aimass.core.events import Envelope
 from aimass.training import events as happened
-from aimass.training.run import RUNNING, Run
+from aimass.training.record import RUNNING
+from aimass.training.run import Run
 from aimass.training.showing.display import Style, open_display
 
 _LOOK_S = 0.1

@@ -142,13 +142,13 @@ def test_no_two_put_aside_the_same_money(database_url):  # noqa: F811
 def test_what_nobody_holds_any_more_is_given_back(database_url):  # noqa: F811
     with books(database_url) as database:
         set_budget(database, 1_000)
-        reserve(database, 400, holder="job-1", lease_s=10.0)
-        reserve(database, 300, holder="job-2", lease_s=10.0)
+        reserve(database, 400, holder="job-1", lease_s=1_000.0)
+        reserve(database, 300, holder="job-2", lease_s=1_000.0)
         with database.write() as connection:
-            reservations.renew(connection, holder="job-2", lease_s=1_000.0)
+            reservations.renew(connection, holder="job-2", lease_s=100_000.0)
         with database.write() as connection:
-            assert reservations.expire(connection, now=time.time() + 5.0) == 0
-            assert reservations.expire(connection, now=time.time() + 60.0) == 400
+            assert reservations.expire(connection, now=time.time() + 500.0) == 0
+            assert reservations.expire(connection, now=time.time() + 5_000.0) == 400
         assert standing(database).reserved_micro == 300
         assert trial_balance(database) == 0
 

@@ -7,6 +7,7 @@ from books import OTHER, PROJECT, balance, books, drop, events, trial_balance
 from databases import database_url  # noqa: F401 - a fixture
 
 from aimass.billing import budgets, prices, slices
+from aimass.billing import meter as meter_module
 from aimass.billing.meter import Meter
 from aimass.billing.poster import Poster
 from aimass.billing.record import UsageLog
@@ -134,7 +135,7 @@ def test_marks_of_a_quiet_gateway_are_written_soon(database, meters):
     asyncio.run(one())
     drop(meter._log)  # what is not in the file now is lost
     Poster(database, meter._folder.parent).adopt()
-    assert [event.in_doubt for event in events(database).values()] == [False]
+    until(lambda: [event.in_doubt for event in events(database).values()] == [False])  # the meter's thread may adopt it first
 
 
 def test_a_new_price_is_charged_soon_and_each_event_keeps_its_own(database, meters):
@@ -223,11 +224,13 @@ def test_two_gateways_share_a_budget_and_never_pass_it(database_url, meters):  #
         assert now.available_micro >= 0
 
 
-def test_what_is_not_used_is_given_back_so_that_others_may_spend_it(database, meters):
+def test_what_is_not_used_is_given_back_so_that_others_may_spend_it(database, meters, monkeypatch):
+    monkeypatch.setattr(slices, "IDLE_S", 1e9)
     set_budget(database, 100_000)
     meter = meters(database)
     asyncio.run(answer(meter))
     assert standing(database).reserved_micro > 100
+    monkeypatch.setattr(slices, "IDLE_S", 0.0)
     until(lambda: standing(database).reserved_micro == 0)
     assert standing(database).spent_micro == 100
     asyncio.run(answer(meter))
@@ -251,7 +254,8 @@ def test_a_budget_that_comes_changes_or_goes_is_followed(database, meters):
     charge(meter, 1_000)
 
 
-def test_a_dead_gateways_log_is_posted_and_its_slice_given_back(database, meters, tmp_path):
+def test_a_dead_gateways_log_is_posted_and_its_slice_given_back(database, meters, tmp_path, monkeypatch):
+    monkeypatch.setattr(meter_module, "_ADOPT_EVERY_S", 0.05)
     set_budget(database, 1_000)
     poster = Poster(database, tmp_path)
     log = UsageLog(tmp_path / "usage")
@@ -260,7 +264,7 @@ def test_a_dead_gateways_log_is_posted_and_its_slice_given_back(database, meters
         held = budgets.reserve(connection, PROJECT, 800, holder=log.incarnation, lease_s=-10.0)
     log.charge(time.time(), PROJECT, "key", "prediction", "prediction", "digits", 1, 3, "row", "req", 1, "price-prediction", 300, held.id)
     meters(database)
-    time.sleep(0.5)
+    time.sleep(0.5)  # it would have looked twice by now
     assert standing(database).reserved_micro == 800, "as long as its log is not posted, the slice covers what is in it"
     drop(log)
     until(lambda: standing(database).reserved_micro == 0)
@@ -308,9 +312,9 @@ def test_every_way_to_sync_posts_the_same(database, meters, fsync):
 def test_a_price_that_a_clock_ahead_has_set_is_charged_from_its_time_on(database, meters):
     meter = meters(database)
     with database.write() as connection:
-        prices.set_price(connection, "prediction", 200_000_000, now=time.time() + 1)
+        prices.set_price(connection, "prediction", 200_000_000, now=time.time() + 0.3)
     meter.changed()
-    until(lambda: meter._price.micro_per_million == 200_000_000, 10)
+    until(lambda: meter._price.micro_per_million == 200_000_000)
 
 
 def test_a_next_log_that_could_not_be_begun_is_let_go_of(database, meters, monkeypatch, tmp_path):

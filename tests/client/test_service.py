@@ -39,7 +39,7 @@ def churn(client, csv):
     """A deployed model, trained on first use."""
     if "churn" not in client.served():
         data = client.datasets.create(file=client.files.upload(csv).id, target="churn", schema={"plan": "categorical"}, seed=3)
-        client.jobs.create(dataset=data.id, model="churn", config=CONFIG).wait(timeout_s=120)
+        client.jobs.create(dataset=data.id, model="churn", config=CONFIG).wait(timeout_s=250)
         client.deployments.create(model="churn")
     return "churn"
 
@@ -145,7 +145,7 @@ def test_the_same_awaited(service, csv, churn, tmp_path):
             data = await client.datasets.create(file=file.id, target="churn")
             heard = []
             job = await client.jobs.create(dataset=data.id, model="awaited", config={**CONFIG, "start_from": churn})
-            job = await job.wait(on_event=lambda event: heard.append(event.seq), timeout_s=120)
+            job = await job.wait(on_event=lambda event: heard.append(event.seq), timeout_s=250)
             told = [event async for event in job.events()]
             assert heard == [event.seq for event in told]
             assert [event.data["source"] for event in told if event.type == "started_from"] == ["churn@1"]
@@ -162,7 +162,6 @@ def test_the_same_awaited(service, csv, churn, tmp_path):
     asyncio.run(story())
 
 
-@pytest.mark.timeout(200)
 def test_a_follower_outlives_a_kill_of_the_service(tmp_path):
     with running_service(tmp_path / "home") as service, Client(service.url, service.key) as client:
         data = client.datasets.create(sample="digits")
@@ -175,12 +174,12 @@ def test_a_follower_outlives_a_kill_of_the_service(tmp_path):
                 has_begun.set()
 
         ended = []
-        follower = threading.Thread(target=lambda: ended.append(job.wait(on_event=hear, timeout_s=150)))
+        follower = threading.Thread(target=lambda: ended.append(job.wait(on_event=hear, timeout_s=250)))
         follower.start()
-        assert has_begun.wait(100)
+        assert has_begun.wait(250)
         service.kill()
         service.start()
-        follower.join(160)
+        follower.join(250)
         assert [found.status for found in ended] == ["succeeded"]
         assert heard == list(range(heard[0], heard[0] + len(heard)))
         assert heard == [event.seq for event in client.jobs.history(job.id)]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import cloudpickle
 import psutil
@@ -188,7 +187,8 @@ def test_a_wake_ends_a_wait_at_once(cluster):
     assert cluster.poll(30) == []
 
 
-def test_closing_ends_every_worker_and_keeps_a_warm_server_for_the_next(tmp_path):
+def test_closing_ends_every_worker_and_keeps_a_warm_server_for_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_CLOSE_S", 120.0)
     cluster = LocalCluster()
     processes = [cluster.start(f"worker {i}", sleep_for_ever, None, [], tmp_path / "out.log") for i in range(3)]
     wait_until(lambda: cluster.poll(0.05) == [] and all(process.pid for process in processes))
@@ -226,7 +226,7 @@ def test_workers_and_fork_server_do_not_outlive_their_driver(how, tmp_path):
     pids = [int(pid) for pid in driver.stdout.readline().split()]
     assert len(pids) == 3
     driver.send_signal(how)
-    driver.wait(30)
+    driver.wait(120)
     driver.stdout.close()
     wait_until(lambda: not any(is_running(pid) for pid in pids))
 
@@ -237,7 +237,7 @@ def test_stopped_workers_do_not_outlive_their_driver_either(tmp_path):
     assert len(pids) == 3
     os.kill(pids[0], signal.SIGSTOP)
     driver.kill()
-    driver.wait(30)
+    driver.wait(120)
     driver.stdout.close()
     wait_until(lambda: not any(is_running(pid) for pid in pids))
 
@@ -253,11 +253,10 @@ def test_a_fork_of_the_driver_does_not_keep_the_server_alive():
 
 
 def test_no_shared_memory_has_a_name():
-    before = set(Path("/dev/shm").iterdir())
     from aimass.core.memory import SharedMemory
 
     memory = SharedMemory.create(1 << 20)
-    assert set(Path("/dev/shm").iterdir()) - before == set()
+    assert os.fstat(memory.descriptor).st_nlink == 0
     memory.close()
 
 

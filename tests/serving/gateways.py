@@ -90,7 +90,7 @@ class Bill:
 class Running:
     """A gateway that runs in a thread with a loop of its own."""
 
-    def __init__(self, home, names, meter=None, num_engines=1, budget_bytes=1 << 30, hang_s=10.0, **options):
+    def __init__(self, home, names, meter=None, num_engines=1, budget_bytes=1 << 30, hang_s=200.0, **options):
         self.events, self.names = [], names
         self._database = None if meter else Database.open(f"sqlite:///{home}/bill.db")
         self.meter = meter or Meter(self._database, home)
@@ -140,7 +140,7 @@ def running(home, *targets, **options):
         gateway.meter.start()
     gateway._thread.start()
     try:
-        assert gateway._ready.wait(30)
+        assert gateway._ready.wait(60)
         yield gateway
     finally:
         gateway._server.should_exit = True

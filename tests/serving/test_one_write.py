@@ -1,6 +1,5 @@
 import contextlib
 import socket
-import time
 
 import pytest
 from serving.gateways import Bill, running, until
@@ -9,12 +8,40 @@ WHOLE = b"GET /anything HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @pytest.fixture
-def connect(tmp_path, monkeypatch):
-    """Connections to a gateway that waits half a second for a head."""
-    monkeypatch.setattr("aimass.serving.one_write.HEAD_LIMIT_S", 0.5)
-    with running(tmp_path, meter=Bill()) as gateway, contextlib.ExitStack() as opened:
+def gateway(tmp_path, monkeypatch):
+    """One that looks for heads without an end when it is told to."""
+    monkeypatch.setattr("aimass.serving.one_write.HEAD_LIMIT_S", 3600.0)
+    with running(tmp_path, meter=Bill()) as gateway:
         until(lambda: gateway._server.started)
-        yield lambda: opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=20))
+        yield gateway
+
+
+@pytest.fixture
+def connect(gateway):
+    """Makes connections to it."""
+    with contextlib.ExitStack() as opened:
+        yield lambda: opened.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=120))
+
+
+def look(gateway):
+    """Have it look at every connection, as it else does every half minute."""
+
+    async def inside():
+        for connection in list(gateway._server.server_state.connections):
+            connection._timer.cancel()
+            connection._look()
+
+    gateway.do(inside())
+
+
+def answered(connection, count):
+    """What has come, once it has so many answers."""
+    found = b""
+    while found.count(b"HTTP/1.1 200") < count:
+        more = connection.recv(65536)
+        assert more, "the connection was closed"
+        found += more
+    return found
 
 
 def rest_of(connection):
@@ -34,27 +61,31 @@ UNFINISHED = (
 )
 
 
-def test_a_connection_whose_request_does_not_come_to_its_end_is_closed(connect):
+def test_a_connection_whose_request_does_not_come_to_its_end_is_closed(gateway, connect, monkeypatch):
     """All are waited for together, for some are given five seconds."""
     connections = {}
     for said in UNFINISHED:
         connections[said] = connect()
         for byte in said:
             connections[said].sendall(bytes([byte]))
-    answers = {said: rest_of(connection).count(b"HTTP/1.1 200") for said, connection in connections.items()}
-    assert answers == {said: said.count(b"\r\n\r\n") for said in UNFINISHED}
+        answered(connections[said], said.count(b"\r\n\r\n"))
+    monkeypatch.setattr("aimass.serving.one_write.HEAD_LIMIT_S", 0.2)
+    look(gateway)
+    assert [rest_of(connection) for connection in connections.values()] == [b""] * len(UNFINISHED)
 
 
-def test_one_that_asks_now_and_then_is_kept(connect):
+def test_one_that_asks_now_and_then_is_kept(gateway, connect):
     connection = connect()
-    for _ in range(5):
+    until(lambda: gateway._server.server_state.connections)
+    for _ in range(3):
         connection.sendall(WHOLE[:-2])
-        time.sleep(0.35)
+        look(gateway)
         connection.sendall(WHOLE[-2:])
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-    time.sleep(1.2)
+        answered(connection, 1)
+    for _ in range(3):
+        look(gateway)
     connection.sendall(WHOLE)
-    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    answered(connection, 1)
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /", WHOLE[:-2] + b"x: "])
@@ -71,9 +102,4 @@ def test_a_head_without_an_end_is_refused_by_its_length(connect, begin):
 def test_a_long_body_is_no_head(connect):
     connection = connect()
     connection.sendall(b"POST /anything HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n" + b"a" * 300_000 + WHOLE)
-    connection.settimeout(5)
-    found, more = b"", b"any"
-    while more and found.count(b"HTTP/1.1 200") < 2:
-        more = connection.recv(65536)
-        found += more
-    assert found.count(b"HTTP/1.1 200") == 2
+    answered(connection, 2)

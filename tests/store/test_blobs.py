@@ -274,7 +274,7 @@ def test_no_thread_is_left_behind(blobs):
         upload = blobs.receive()
         upload.write(os.urandom(9 << 20))
         getattr(upload, end)()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def _path(tmp_path, blob):

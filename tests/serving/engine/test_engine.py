@@ -1,5 +1,6 @@
 """The engine as a process: what comes over its socket, and how it ends."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -39,8 +40,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    """One for the tests that leave it as it was."""
-    engine = Engine(tmp_path_factory.mktemp("engine"), "--idle-s", "3600")
+    """One for the tests that leave it as it was, where a killed one left its socket."""
+    folder = tmp_path_factory.mktemp("engine")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(folder / "engine.sock"))
+    engine = Engine(folder)
     try:
         yield engine.wait_ready()
     finally:
@@ -242,18 +246,22 @@ def test_models_beyond_the_budget_are_refused_until_others_are_gone(start, folde
     wire.close()
 
 
-def test_memory_comes_back_when_a_model_goes(start, tmp_path):
+def own_bytes(engine):
+    """What an engine takes that is no file's: its share of the libraries changes with whoever else uses them."""
+    memory = psutil.Process(engine.process.pid).memory_info()
+    return memory.rss - memory.shared
+
+
+def test_memory_comes_back_when_a_model_goes(engine, wire, tmp_path):
     models.numeric(family={"name": "mlp", "hidden": [3000, 3000]}).save(tmp_path / "large")
-    wire = start().connect()
-    before = wire.stats()["memory_bytes"]
-    header, body = wire.load("ver-1", tmp_path / "large")
+    before = own_bytes(engine)
+    header, body = wire.load("ver-large", tmp_path / "large")
     assert header.status == 200
     size_bytes = msgspec.msgpack.decode(body)["bytes"]
     assert size_bytes >= 36_000_000
-    assert wire.stats()["memory_bytes"] > before + 30_000_000
-    assert wire.call("unload", "ver-1")[0].status == 200
-    assert wire.stats()["memory_bytes"] < before + 10_000_000
-    wire.close()
+    assert own_bytes(engine) > before + 30_000_000
+    assert wire.call("unload", "ver-large")[0].status == 200
+    assert own_bytes(engine) < before + 10_000_000
 
 
 def test_told_to_end_it_answers_what_it_has_and_leaves(start, folder):
@@ -288,7 +296,8 @@ def test_a_gateway_may_come_back(engine, folder):
 
 def test_without_a_gateway_it_leaves(start):
     engine = start("--idle-s", "1")
-    engine.connect().close()
+    with contextlib.suppress(OSError):  # on a slow machine it may have left before
+        engine.connect().close()
     assert engine.process.wait(WAIT_S) == 0
 
 
@@ -330,13 +339,6 @@ def test_a_path_that_is_no_place_for_a_socket_is_said(tmp_path):
     assert b"Traceback" not in done.stderr
 
 
-def test_a_socket_that_a_killed_engine_left_is_taken_over(tmp_path, folder):
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / "engine.sock"))
-    engine = Engine(tmp_path).wait_ready()
-    try:
-        wire = engine.connect()
-        assert wire.load("ver-1", folder / "numeric")[0].status == 200
-        wire.close()
-    finally:
-        engine.stop()
+def test_a_socket_that_a_killed_engine_left_is_taken_over(engine, wire):
+    assert stat.S_ISSOCK(engine.path.stat().st_mode)
+    assert wire.stats()["pid"] == engine.process.pid

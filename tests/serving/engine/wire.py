@@ -19,7 +19,7 @@ class Engine:
 
     def __init__(self, folder, *options, stdin=subprocess.PIPE):
         self.path = folder / "engine.sock"
-        command = [sys.executable, "-m", "aimass.serving.engine", "--socket", str(self.path), *options]
+        command = [sys.executable, "-m", "aimass.serving.engine", "--socket", str(self.path), "--idle-s", "3600", *options]
         self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.ids = 0
 
@@ -59,7 +59,10 @@ class Wire:
     def reply(self, number):
         """The reply to a question, and its body."""
         while number not in self.replies:
-            data = self.socket.recv(1 << 20)
+            try:
+                data = self.socket.recv(1 << 20)
+            except ConnectionResetError:  # it left without having read everything
+                data = b""
             if not data:
                 raise EOFError("the engine closed the connection")
             for header, body in self.frames.feed(data):

@@ -133,7 +133,7 @@ def send_later(number, delay_s):
 
 
 class KillingTable(planes.LeaseTable):
-    """Has nothing for a worker that need not die any more until all others have died as often as they shall, or the run might end before."""
+    """Has nothing for a worker that need not die any more until all others have died as often as they shall: the run could end before."""
 
     def claim(self, slot):
         return None if self._must_others_die() else super().claim(slot)

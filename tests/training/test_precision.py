@@ -25,17 +25,20 @@ def parameters_of(run):
 
 
 DIVIDED = ("pipeline", "sharded")
+AGREEING = ("single", "allreduce", "parameter_server")  # two runs have the same bits
 LEARNING = [("single", 0)] + [(name, 2) for name in STRATEGIES.names() if name not in ("single", *DIVIDED)]
 
 
 @pytest.mark.parametrize(("strategy", "workers"), LEARNING)
-def test_digits_are_learnt_in_bf16_as_in_float32(strategy, workers, digits):
-    settings = {"strategy": strategy, "workers": workers, "epochs": 12, "lr": 0.003}
-    half, full = (aimass.train(digits, precision=precision, **settings) for precision in ("bf16", "float32"))
-    accuracy = {run: run.wait().model.evaluate(digits.train)["accuracy"] for run in (half, full)}
-    assert accuracy[half] >= accuracy[full] - 0.05  # two runs whose workers meet differently are up to 0.02 apart in either
+def test_digits_are_learnt_in_bf16(strategy, workers, digits):
+    settings = {"strategy": strategy, "workers": workers, "epochs": 5, "lr": 0.001}
+    half = aimass.train(digits, precision="bf16", **settings).wait()
+    assert half.model.evaluate(digits.train)["accuracy"] > 0.9
     assert event_of(half, "run_started")["precision"] == "bf16"
-    assert not torch.equal(parameters_of(half), parameters_of(full))
+    if strategy in AGREEING:
+        full = aimass.train(digits, **settings).wait()
+        assert not torch.equal(parameters_of(half), parameters_of(full))
+        torch.testing.assert_close(parameters_of(half), parameters_of(full), rtol=0, atol=0.05)
     assert {tensor.dtype for tensor in half.model.module.state_dict().values()} == {torch.float32}
     validated = half.model.evaluate(digits.validation)
     assert half.metrics()["validation"]["loss"] == pytest.approx(validated["loss"], rel=1e-6)

@@ -47,9 +47,9 @@ def test_every_parameter_has_one_owner_and_it_is_told(bounded):
     assert min(sizes.values()) > 0.4 * started["parameters"]
 
 
-def test_it_learns_within_the_range_of_its_weights(bounded):
-    history, metrics = bounded.history(), bounded.metrics()
-    assert history[-1]["train_loss"] < history[0]["train_loss"]
+def test_it_learns_within_the_range_of_its_weights(bounded, data):
+    metrics = bounded.metrics()
+    assert bounded.model.evaluate(data.train)["loss"] < 0.3  # of three classes, guessed at for 1.1
     assert sum(metrics["staleness"]) == metrics["steps"]
     assert max(p.abs().max().item() for p in bounded.model.module.parameters()) == pytest.approx(0.1)
     assert 0 < metrics["bytes_sent"] < 4 * metrics["steps"] * 11_000  # a block each, and not all of p

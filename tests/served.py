@@ -67,7 +67,7 @@ class Service:
         """End it in order, and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(timeout=60)
+        code = self.process.wait(timeout=120)
         self.process.stdout.close()
         return code
 
@@ -89,7 +89,7 @@ def start(home, **settings):
     line = process.stdout.readline()
     told = json.loads(line) if line else {"error": (Path(home) / "stderr").read_text()[-2000:]}
     if "error" in told:
-        process.wait(timeout=60)
+        process.wait(timeout=120)
         process.stdout.close()
         raise AssertionError(told["error"])
     return Service(Path(home), told["url"], told["key"], process)
@@ -168,7 +168,12 @@ def error_of(answer, status):
     return error
 
 
-def until(ask, wanted, limit_s=10):
+def get(url, **options):
+    """Ask without a client's key, and with time for the answer."""
+    return httpx.get(url, timeout=60, **options)
+
+
+def until(ask, wanted, limit_s=120):
     """Ask again and again until the answer is the one wanted; whether it came."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:

@@ -1,8 +1,7 @@
-import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from served import ROW, error_of, publish, running, until
+from served import ROW, error_of, get, publish, running, until
 
 JSON = {"content-type": "application/json"}
 
@@ -50,13 +49,15 @@ def test_one_that_does_not_wait_is_ready_soon(member, model_folder):
     publish(member, model_folder, "later")
     made = member.post("/v1/deployments?wait=false", json={"model": "later"}).raise_for_status().json()
     assert made["status"] in ("loading", "ready")
-    for _ in range(600):
+
+    def status():
         answer = member.post("/v1/models/later:predict", json={"instances": [ROW]})
-        if answer.status_code == 200:
-            break
-        assert error_of(answer, 503)["code"] == "unavailable"
-        assert int(answer.headers["retry-after-ms"]) > 0
-    assert answer.status_code == 200
+        if answer.status_code != 200:
+            assert error_of(answer, 503)["code"] == "unavailable"
+            assert int(answer.headers["retry-after-ms"]) > 0
+        return answer.status_code
+
+    assert until(status, 200)
 
 
 def test_another_projects_deployment_is_not_there(service, deployed):
@@ -84,7 +85,7 @@ def test_the_open_inference_protocol_beside_inference(service, deployed):
     assert deployed.get("/v2/models/iris/versions/1/ready").status_code == 200
     error_of(deployed.get("/v2/models/iris/versions/7/ready"), 404)
     error_of(deployed.get("/v2/models/nothing"), 404)
-    error_of(httpx.get(f"{service.url}/v2/models/iris"), 401)
+    error_of(get(f"{service.url}/v2/models/iris"), 401)
 
 
 def test_tritons_client_can_say_what_was_wrong(deployed, service):
@@ -132,9 +133,7 @@ def test_what_was_deployed_answers_after_a_restart(tmp_path, model_folder):
     with running(tmp_path) as service:
         service.key = key
         with service.client() as client:
-            for _ in range(600):
-                answer = client.post("/v1/models/iris:predict", json={"instances": [ROW]})
-                if answer.status_code != 503:
-                    break
-            assert answer.json() == before
-            assert until(lambda: client.get("/v1/usage").json()["items"][0]["quantity"], 2)
+            ask = lambda: client.post("/v1/models/iris:predict", json={"instances": [ROW]})  # noqa: E731
+            assert until(lambda: ask().status_code, 200)
+            assert ask().json() == before
+            assert until(lambda: client.get("/v1/usage").json()["items"][0]["quantity"], 3)

@@ -62,7 +62,7 @@ def filled(folder, count):
     return database
 
 
-def until(condition, limit_s=30):
+def until(condition, limit_s=120):
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "it did not come about"
@@ -104,13 +104,13 @@ def test_a_reader_who_began_before_a_removal_does_not_bring_it_back(tmp_path):
     def slowly(rows):
         if rows:
             has_read.set()
-            may_go_on.wait(5)
+            may_go_on.wait(120)
         take(rows)
 
     directory._take = slowly
     slow = threading.Thread(target=directory.read)
     slow.start()
-    assert has_read.wait(5)
+    assert has_read.wait(120)
     with database.write() as connection:
         connection.execute(deployments.delete())
     quick = threading.Thread(target=directory.read)

@@ -64,12 +64,12 @@ def test_usage_and_costs_are_read(organization, member, model_folder):
     asked = {"start_time": int(time.time()) - 86400, "project_ids": [member.project]}
     page = organization.completions(**asked, group_by=["project_id", "model"], bucket_width="1d")
     results = [result for bucket in page.data for result in bucket.results]
-    assert [(result.num_model_requests, result.model, result.project_id) for result in results] == [(3, "iris", member.project)]
+    assert {(result.model, result.project_id) for result in results} == {("iris", member.project)}
+    assert sum(result.num_model_requests for result in results) == 3  # on one day, or on two
     page = organization.costs(**asked, group_by=["line_item"])
     costs = [result for bucket in page.data for result in bucket.results]
-    assert [(cost.line_item, cost.quantity, cost.amount.value, cost.amount.currency) for cost in costs] == [
-        ("prediction", 6.0, 0.0006, "usd")
-    ]
+    assert {(cost.line_item, cost.amount.currency) for cost in costs} == {("prediction", "usd")}
+    assert (sum(cost.quantity for cost in costs), sum(cost.amount.value for cost in costs)) == (6.0, pytest.approx(0.0006))
     assert organization.costs(start_time=asked["start_time"], project_ids=["proj-nowhere"]).data[0].results == []
     first = organization.completions(start_time=asked["start_time"], bucket_width="1h", limit=1)
     assert first.has_more

@@ -3,11 +3,17 @@
 import pytest
 import torch
 from databases import sqlite
-from jobplace import Place
+from jobplace import Place, be_patient
 
 from aimass.data import load
 from aimass.models.config import build_module, parse_model
 from aimass.models.model import Model
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Drivers have time enough; a test of what happens to a late one gives it less."""
+    be_patient(monkeypatch.setattr)
 
 
 @pytest.fixture

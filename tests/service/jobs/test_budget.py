@@ -2,7 +2,7 @@
 
 import time
 
-from jobplace import LONG, ended, has_trained
+from jobplace import LONG, ended, has_trained, told
 
 from aimass.billing import budgets, ledger
 from aimass.service.jobs.funds import Funds
@@ -46,8 +46,7 @@ def test_a_job_stops_at_a_checkpoint_where_the_budget_ends(place, jobs, monkeypa
     step = found["progress"]["step"]
     jobs.resume(place.project, job, {"epochs": int(found["progress"]["epoch"]) + 2})
     assert ended(jobs, place.project, job)["status"] == "succeeded"
-    events = jobs.events(place.project, job, limit=1000)["data"]
-    assert [event["data"]["resumed_at_step"] for event in events if event["type"] == "run_started"] == [None, step]
+    assert [event["data"]["resumed_at_step"] for event in told(jobs, place, job) if event["type"] == "run_started"] == [None, step]
 
 
 def test_two_intervals_are_put_aside_however_long_nobody_charged(place):

@@ -1,6 +1,6 @@
 """A job from its creation to its version."""
 
-from jobplace import ended
+from jobplace import ended, told
 
 
 def test_a_job_ends_as_a_version(place, jobs):
@@ -14,7 +14,7 @@ def test_a_job_ends_as_a_version(place, jobs):
     assert version.lineage["job"] == job["id"]
     assert version.card["metrics"]["reason"] == "epochs"
     assert set(version.files) == {"model.json", "model.safetensors"}
-    events = jobs.events(place.project, job["id"], limit=1000)["data"]
+    events = told(jobs, place, job["id"])
     assert [event["seq"] for event in events] == list(range(len(events)))
     assert [event["type"] for event in events][:4] == ["created", "queued", "started", "run_started"]
     assert events[-1]["type"] == "succeeded"

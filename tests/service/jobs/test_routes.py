@@ -3,22 +3,22 @@
 import asyncio
 import json
 import threading
-import time
 
 import httpx
 import pytest
 import uvicorn
-from jobplace import wait_for
+from jobplace import LONG, wait_for
 
 from aimass.service.app import build
 from aimass.service.platform import Platform
 from aimass.service.settings import read_settings
 
 
-@pytest.fixture
-def client(tmp_path):
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
     """A client of a platform, with its first key."""
-    platform = Platform(read_settings({"home": str(tmp_path / "platform"), "cpus": 4, "memory": 16 * 10**9}))
+    home = tmp_path_factory.mktemp("platform")
+    platform = Platform(read_settings({"home": str(home), "cpus": 4, "memory": 16 * 10**9}))
     platform.start()
     server = uvicorn.Server(uvicorn.Config(build(platform), port=0, log_level="error", lifespan="on"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
@@ -78,14 +78,13 @@ def test_a_job_is_followed_to_its_end(client):
 
 
 def test_clients_that_leave_a_stream_leave_no_thread(client):
-    job = create(client, config={"epochs": 100_000})["id"]
+    job = create(client, config=LONG)["id"]
     wait_for(lambda: client.get(f"/v1/training/jobs/{job}").json()["status"] == "running")
     stream(client, job, until=lambda event: event[1] == "started")
     before = threading.active_count()
     for _ in range(10):
         stream(client, job, until=lambda event: event[1] == "started")
-    time.sleep(0.6)
-    assert threading.active_count() <= before + 2
+    wait_for(lambda: client.get(f"/v1/training/jobs/{job}").is_success and threading.active_count() <= before + 2)
     assert client.post(f"/v1/training/jobs/{job}/cancel").json()["object"] == "training.job"
     wait_for(lambda: client.get(f"/v1/training/jobs/{job}").json()["status"] == "cancelled")
     assert client.post(f"/v1/training/jobs/{job}/cancel").status_code == 409
@@ -116,14 +115,12 @@ def test_jobs_that_are_not_there(client):
 
 
 def test_a_stream_ends_with_its_key(client):
-    job = create(client, config={"epochs": 100_000})["id"]
+    job = create(client, config=LONG)["id"]
     made = client.post("/v1/keys", json={"name": "for a while"}).raise_for_status().json()
     headers = {"authorization": f"Bearer {made['key']}", "accept": "text/event-stream"}
     with client.stream("GET", f"/v1/training/jobs/{job}/events", headers=headers) as answer:
         lines = answer.iter_lines()
         next(lines)
         client.delete(f"/v1/keys/{made['id']}").raise_for_status()
-        began = time.monotonic()
-        for _ in lines:
-            assert time.monotonic() - began < 5
+        list(lines)  # it ends, though the job does not
     client.post(f"/v1/training/jobs/{job}/cancel").raise_for_status()

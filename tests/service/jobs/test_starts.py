@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from jobplace import ended
+from jobplace import ended, told
 
 from aimass.core.errors import DataError, NotFound, UsageError
 from aimass.models.model import Model
@@ -33,7 +33,7 @@ def test_a_job_goes_on_from_a_version_and_keeps_what_is_frozen(place, jobs, know
     assert job["config"]["start_from"] == "flowers@1"
     job = ended(jobs, place.project, job["id"])
     assert job["status"] == "succeeded", job["error"]
-    (started,) = [event["data"] for event in jobs.events(place.project, job["id"], limit=1000)["data"] if event["type"] == "started_from"]
+    (started,) = [event["data"] for event in told(jobs, place, job["id"]) if event["type"] == "started_from"]
     assert (started["source"], started["fresh"], started["trainable_parameters"]) == ("flowers@1", [], 8 * 3 + 3)
     version = place.registry.version(place.project, "later")
     assert version.lineage["start_from"] == version.card["config"]["start_from"] == "flowers@1"

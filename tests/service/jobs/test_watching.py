@@ -12,7 +12,7 @@ JOB = SimpleNamespace(cancel_requested=False, memory_bytes=10**12)
 
 def test_only_a_driver_that_stays_silent_is_killed(monkeypatch):
     killed, clock = [], SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("aimass.service.jobs.watching.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("aimass.service.jobs.watching.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr("aimass.service.jobs.process.kill", lambda *process: killed.append(process))
     driver, watch = Identity.of(os.getpid()), Watch()
 

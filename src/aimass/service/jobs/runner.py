@@ -76,7 +76,7 @@ class Runner:
         self._progress: dict[str, Any] | None = row.progress
         self.watch = Watch()
         self.funds = Funds(row.id, row.project_id, max(1, row.config["workers"]))
-        self._is_noted = False
+        self._is_noted, self._lives = False, True
 
     def run(self) -> None:
         """Until the job has ended, the lease is lost, or the service leaves.
@@ -87,7 +87,7 @@ class Runner:
         try:
             self._take_up()
             while not self.leave.is_set() and not self._tick():
-                self.leave.wait(_TICK_S)
+                self.leave.wait(_TICK_S if self._lives else 0)  # what a driver told last is read without a pause
         except LeaseLost:
             logger.info("job %s is in other hands", self.row.id)
             self._let_go()
@@ -157,7 +157,7 @@ class Runner:
     def _tick(self) -> bool:
         """Look once, and return whether the job has ended."""
         self.row = self.lease.read()
-        lives = self.attempt.lives()  # before what it tells is read, so that nothing is told after it
+        lives = self._lives = self.attempt.lives()  # before what it tells is read, so that nothing is told after it
         events, result = self._new_events(), self.attempt.result
         usage, reached = self._charge(last=False)
         if events or usage:

@@ -83,7 +83,7 @@ def _tell_of_name(model: str) -> None:
 def _config(settings: dict[str, Any], family: str | None) -> dict[str, Any]:
     """The settings as the service takes them, found sound before anything is sent."""
     from aimass.core.config import nest
-    from aimass.training.train import settle
+    from aimass.training.settling import settle
 
     if family is not None:
         settings = {"model": family, **settings}

@@ -113,7 +113,7 @@ def _beginning(dataset: Dataset, settings: dict[str, Any], *, quiet: bool) -> Ca
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings as they are, after they were found sound: before data is read, which may take long."""
-    from aimass.training.train import settle
+    from aimass.training.settling import settle
 
     settle(settings)
     return settings

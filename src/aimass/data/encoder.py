@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,10 +21,11 @@ from aimass.data.columns import (
 )
 from aimass.data.conform import Reading, conform
 from aimass.data.pixels import ImageColumn
-from aimass.data.schema import Schema, listed
+from aimass.data.schema import Schema
 from aimass.data.source import Places, RowNumbers
 from aimass.data.target import class_ids, classes_of, refuse_missing, refuse_new_classes, weights_of
 from aimass.data.text import NUM_BYTES, TextColumn
+from aimass.data.unfit import absent_columns, unfit_value
 from aimass.data.values import Missing
 
 if TYPE_CHECKING:
@@ -143,8 +143,12 @@ class Encoder:
     @cached_property
     def context(self) -> int:
         """How many bytes of text a row has; 0 where it has none."""
+        return 0 if self._text is None else self._text.context
+
+    @cached_property
+    def _text(self) -> TextColumn | None:
         first = self.columns[0] if self.columns else None
-        return first.context if isinstance(first, TextColumn) else 0
+        return first if isinstance(first, TextColumn) else None
 
     @cached_property
     def has_images(self) -> bool:
@@ -174,8 +178,8 @@ class Encoder:
         """
         import numpy as np
 
-        if self.context:
-            return self._windows(table, rows)
+        if self._text is not None:
+            return self._text.encode(table.column(self._text.name), rows)
         places = places or RowNumbers()
         typed = self.conform(table, places)
         numbers = np.empty((typed.num_rows, self.num_numbers), dtype=np.float32)
@@ -206,7 +210,7 @@ class Encoder:
         """
         absent = [name for name in self.features if name not in table.column_names]
         if absent:
-            raise self._absent(absent, table.column_names)
+            raise absent_columns(absent, table.column_names)
         kinds = {column.name: column.kind for column in self.columns} | {self.target: self.target_kind}
         if self.weight is not None:
             kinds[self.weight] = "numeric"
@@ -235,11 +239,10 @@ class Encoder:
             absent = [name for name in self.features if name not in row]
             if not absent:
                 raise
-            raise self._absent(absent, list(row)) from None
+            raise absent_columns(absent, list(row)) from None
         except ValueError as error:
             assert column is not None
-            shown = repr(row[column.name])[:80]
-            raise DataError(f"column {column.name!r} holds {shown}, which {error}; {_WANTED[column.kind]}") from None
+            raise unfit_value(column.name, column.kind, row[column.name], error) from None
         return numbers, categories
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> Encoded:
@@ -306,20 +309,6 @@ class Encoder:
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"this encoder is damaged ({type(error).__name__}: {error}); save the model again") from None
 
-    def _windows(self, table: pa.Table, rows: NDArray[np.int64] | None) -> Encoded:
-        """Windows of text: each byte is an input, and the one after it its target. Both uint8 (num_rows, context)."""
-        import numpy as np
-
-        column = self.columns[0]
-        assert isinstance(column, TextColumn)
-        windows = column.windows(table.column(column.name))
-        return Encoded(
-            numbers=np.empty((len(windows), 0), dtype=np.float32),
-            categories=np.ascontiguousarray(windows[:, :-1]),
-            targets=np.ascontiguousarray(windows[:, 1:]),
-            rows=np.arange(len(windows), dtype=np.int64) if rows is None else rows,
-        )
-
     def _targets(self, column: Any, places: Places) -> NDArray[Any]:
         """Class ids, int64 (num_rows,), or standardised values, float32 (num_rows,)."""
         import numpy as np
@@ -333,22 +322,3 @@ class Encoder:
             return scaled[:, 0]
         refuse_new_classes(self.target, column, self.target_kind, self.classes, "remove those rows, or train with some of them")
         return class_ids(self.target, column, self.target_kind, self.classes)
-
-    def _absent(self, names: list[str], there: Iterable[object]) -> DataError:
-        columns = {str(name).casefold(): name for name in there}
-        close = {name: get_close_matches(name.casefold(), columns, n=1) for name in names}
-        shown = [f"{name!r} (there is {columns[near[0]]!r})" if near else repr(name) for name, near in close.items()]
-        start = "a column that the model needs is" if len(names) == 1 else f"{len(names)} columns that the model needs are"
-        return DataError(
-            f"{start} absent: {listed(shown)}; add what is absent, None (in JSON null) where it is not known. There are: {listed(there)}"
-        )
-
-
-_UNKNOWN = ", or None (in JSON null) where it is not known"
-_WANTED = {
-    "numeric": f"give a number{_UNKNOWN}",
-    "boolean": f"give true or false{_UNKNOWN}",
-    "categorical": f"give a text or a number{_UNKNOWN}",
-    "text": "give a text",
-    "image": "give its pixels from 0 to 255 as rows of the image, or the bytes of an image file as base64",
-}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import DataError
+from aimass.data.batch import Encoded
 from aimass.data.schema import Column, Schema
 
 if TYPE_CHECKING:
@@ -62,6 +63,23 @@ class TextColumn:
 
         parts = [chunk.storage.flatten().to_numpy().reshape(len(chunk), self.context + 1) for chunk in column.chunks]
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
+
+    def encode(self, column: Any, rows: NDArray[np.int64] | None) -> Encoded:
+        """Each byte of a window is an input, and the one after it its target. Both uint8 (num_rows, context).
+
+        Args:
+            column: typed windows.
+            rows: the id of each; 0, 1, … where not given. int64 (num_rows,).
+        """
+        import numpy as np
+
+        windows = self.windows(column)
+        return Encoded(
+            numbers=np.empty((len(windows), 0), dtype=np.float32),
+            categories=np.ascontiguousarray(windows[:, :-1]),
+            targets=np.ascontiguousarray(windows[:, 1:]),
+            rows=np.arange(len(windows), dtype=np.int64) if rows is None else rows,
+        )
 
     def append(self, value: Any, numbers: list[float], categories: list[int], missing: Missing) -> None:
         """The last bytes of one text, at most `context`. Raises ValueError with the end of a sentence."""

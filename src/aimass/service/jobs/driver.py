@@ -109,7 +109,8 @@ def _begin(folder: JobFolder, orders: dict[str, Any], dataset: Dataset) -> Run:
     """The job's one run: made, or gone on with from its newest checkpoint, or begun again where it has none."""
     from aimass.training.config import TrainConfig
     from aimass.training.run import Run
-    from aimass.training.train import FIXED, begin_again, resume, train
+    from aimass.training.settling import FIXED
+    from aimass.training.train import begin_again, resume, train
 
     known, config, start = folder.run(), orders["config"], _start(orders)
     if known is None:

@@ -22,9 +22,9 @@ from aimass.store.database import Database
 from aimass.store.names import check_name, fitting_name
 from aimass.store.paging import Page, fetch
 from aimass.training.config import TrainConfig
+from aimass.training.settling import changed, settle
 from aimass.training.starting import takes_family
 from aimass.training.stopping import check_target
-from aimass.training.train import changed, settle
 
 LONGEST = 1000
 """How many events a page has at most."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import AimassError, UsageError
+from aimass.training.settling import check_data, fit_model, settle
 from aimass.training.strategy import AUTO, STRATEGIES
-from aimass.training.train import check_data, fit_model, settle
 
 if TYPE_CHECKING:
     from aimass.data.dataset import Dataset

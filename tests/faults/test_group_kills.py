@@ -106,7 +106,7 @@ def test_any_number_of_deaths_leaves_a_divided_model_the_bits_of_a_run_without_a
 @pytest.mark.parametrize("strategy", ["allreduce", "pipeline"])
 def test_a_stopped_worker_is_replaced_and_the_result_is_the_same(strategy, tmp_path):
     data = aimass.data.load("wine")
-    chosen = {**settings("adam", epochs=40), "strategy": strategy}
+    chosen = {**settings("adam", epochs=6), "strategy": strategy}
     stopped = []
 
     def stop_the_first(event):

@@ -57,7 +57,7 @@ class Watched:
             run.server.p.zero_()  # so that whole numbers stay whole
             num_slots = run.server.layout.num_slots
             for slot in range(num_slots):
-                run.server.words[run.server.layout.slot(slot) + killing.QUOTA] = -(-num_kills // num_slots)
+                run.server.words[run.server.layout.slot(slot) + killing.QUOTA] = (num_kills + slot) // num_slots
 
         def look_and_close(run):
             words, layout, shards = run.server.words, run.server.layout, run.server.shards
@@ -86,9 +86,9 @@ class Watched:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("wait", "share"), [(False, 1.0), (True, 0.5)])
-def test_every_batch_counts_once_however_workers_die(wait, share, data, integer_run, tmp_path, monkeypatch):
-    num_kills = int(share * NUM_KILLS) if NUM_KILLS < 200 else NUM_KILLS
+@pytest.mark.parametrize("wait", [False, True])
+def test_every_batch_counts_once_however_workers_die(wait, data, integer_run, tmp_path, monkeypatch):
+    num_kills = NUM_KILLS // 2 if NUM_KILLS < 200 else NUM_KILLS
     strategy = {"name": "async_sgd", "wait": wait}
     run = Watched(data, tmp_path, monkeypatch, num_kills, epochs=2 * num_kills, strategy=strategy)
     print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
@@ -140,8 +140,8 @@ def test_every_task_counts_once_however_workers_die(combine, share, data, intege
 @pytest.mark.parametrize(("entry", "wait"), [(killing.stop_in_push, False), (killing.stop_in_claim, False), (killing.stop_in_push, True)])
 def test_a_worker_that_stands_still_with_a_lock_is_killed_and_its_work_is_finished(entry, wait, data, integer_run, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_entry, "main", entry)
-    run = Watched(data, tmp_path, monkeypatch, num_kills=2, epochs=6, strategy={"name": "async_sgd", "wait": wait})
+    run = Watched(data, tmp_path, monkeypatch, num_kills=1, epochs=6, strategy={"name": "async_sgd", "wait": wait})
     stuck = [event for event in run.events if event.kind == "worker_stuck"]
-    assert len(stuck) == run.kills == 2
-    assert min(event.stuck_s for event in stuck) >= 2
+    assert len(stuck) == run.kills == 1
+    assert stuck[0].stuck_s >= 2
     run.check()

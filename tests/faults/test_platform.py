@@ -10,9 +10,9 @@ import psutil
 import pytest
 from services import Service, end_drivers, processes_of, wait_until
 
-OPERATIONS = int(os.environ.get("AIMASS_SOAK_OPERATIONS", "60"))
+OPERATIONS = int(os.environ.get("AIMASS_SOAK_OPERATIONS", "40"))
 NUM_CLIENTS, MOST_JOBS = 3, 6
-KILLS = {"service": 2, "job": 2, "engine": 3}
+KILLS = {"service": 1, "job": 2, "engine": 2}
 ENDED = ("succeeded", "failed", "cancelled")
 ROW = {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}
 
@@ -31,7 +31,7 @@ class Clients:
 
     def work(self, number):
         operations = [self.upload, self.job, self.key, self.revoke, self.alias, self.deploy, *[self.predict] * 6]
-        with httpx.Client(base_url=self.service.url, headers=self.service.headers, timeout=30) as http:
+        with httpx.Client(base_url=self.service.url, headers=self.service.headers, timeout=60) as http:
             while True:
                 with self.lock:
                     if self.done >= OPERATIONS and (self.has_seen_enough() or self.done >= 10 * OPERATIONS):

@@ -77,7 +77,7 @@ aimass.train("digits", workers=int(sys.argv[1]), model=model, batch_size=8, epoc
 """
 
 
-@pytest.mark.parametrize(("moment", "workers"), [("rename", 0), ("rename", 2), ("tensors", 0), ("write", 2)])
+@pytest.mark.parametrize(("moment", "workers"), [("rename", 2), ("tensors", 0), ("write", 2)])
 def test_a_driver_killed_inside_a_checkpoint_is_resumed_from_a_whole_one(workers, moment, own_home):
     done = subprocess.run([sys.executable, "-c", DRIVER, str(workers), moment], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

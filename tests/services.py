@@ -1,5 +1,6 @@
 """A real service in a process of its own, as `aimass up` starts it."""
 
+import itertools
 import json
 import os
 import signal
@@ -14,14 +15,23 @@ from pathlib import Path
 import psutil
 
 UP = [sys.executable, "-c", "from aimass.cli import main; main()", "up", "--json"]
-READY_S = 60
+_PORTS = itertools.count(os.getpid())
 
 
 def free_port():
-    """A port that nobody listens on just now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """A port that nobody listens on, nor will: below those that the system gives to whoever asks for any, and for this worker of the
+    tests alone."""
+    lowest, most = 10_000, 2_000
+    begin = lowest + most * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 10)
+    while True:
+        port = begin + next(_PORTS) % most
+        with socket.socket() as found:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 @dataclass
@@ -62,14 +72,14 @@ class Service:
     def kill(self):
         """kill -9 of the service alone."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
         self.process.stdout.close()
 
     def stop(self):
         """SIGTERM, and a leave in order."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=120)
         if self.process is not None and not self.process.stdout.closed:
             self.process.stdout.close()
 
@@ -112,7 +122,7 @@ def running_service(home, *, port=None, options=()):
         end_drivers(home)
 
 
-def wait_until(condition, limit_s=120, every_s=0.1):
+def wait_until(condition, limit_s=240, every_s=0.1):
     """Ask until the answer is truthy, and return it."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:

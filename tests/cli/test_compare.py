@@ -53,12 +53,12 @@ def test_folders_of_images_are_compared_on_at_one_size(aimass, tmp_path):
 
 
 def test_a_signal_stops_in_order_and_shows_what_was_done(start):
-    process = start("compare", "iris", "--strategies", "single,async_sgd", "--workers", "2", "--epochs", "20", "--link", "300ms")
+    process = start("compare", "iris", "--strategies", "single,async_sgd", "--workers", "2", "--epochs", "200", "--link", "300ms")
     for line in process.stderr:
         if line.startswith("training on iris") and "async_sgd" in line:
             break
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
     assert [line.split()[:2] for line in out.splitlines()[1:3]] == [["single", "0"], ["async_sgd", "2"]]
     assert "note        async_sgd: cancelled: it was asked to stop" in out

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from services import processes_of
 
@@ -16,7 +17,7 @@ def left_of(folder):
     return [process for module in modules for process in processes_of(Path(folder).resolve(), module)]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 def test_the_demo_tells_the_whole_story_stays_until_it_is_interrupted_and_leaves(start, home):
     process = start("demo", "--out", "shown", "--stay")
     said = []
@@ -26,23 +27,24 @@ def test_the_demo_tells_the_whole_story_stays_until_it_is_interrupted_and_leaves
             break
     url = json.loads(Path("shown/home/credentials.json").read_text())["url"]
     assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
+    family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=60)
+    rest, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "nothing of it runs any more" in rest
+    assert family
+    assert psutil.wait_procs(family, timeout=60)[1] == []
     assert left_of("shown") == []
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(url)
     out = "".join(said)
     assert f"{url}/docs" in out
     right = int(re.search(r"(\d+) of 1,000 answers are right", out)[1])
     assert right >= 930
     assert re.search(r"^prediction +digits +1,000 +1,000 +row +0\.10$", out, re.MULTILINE)
-    assert re.search(r"^total +1,00\d +0\.1\d+$", out, re.MULTILINE)
-    assert "2 of 2 workers" in err
+    assert re.search(r"^total +1,0\d\d +0\.1\d+$", out, re.MULTILINE)
+    assert "async_sgd with 2 workers" in err
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 def test_the_demo_for_programs(aimass):
     found = json.loads(aimass("demo", "--workers", "0", "--json").out)
     assert found["requests"] == 1000

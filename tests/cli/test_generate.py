@@ -79,7 +79,7 @@ def test_a_terminal_has_whole_characters_and_no_commands(folder, say):
     ) as process:
         os.close(terminal)
         seen = _all_of(ours)
-        assert (process.wait(60), process.stderr.read()) == (0, b"")
+        assert (process.wait(240), process.stderr.read()) == (0, b"")
     assert seen.decode().replace("\r\n", "\n") == harmless(("té".encode() + added).decode("utf-8", "replace")) + "\n"
 
 

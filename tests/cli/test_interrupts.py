@@ -54,7 +54,7 @@ def read_until(stream, text):
     raise AssertionError(f"{text!r} never came: {lines}")
 
 
-def family_of(pid, size, timeout_s=30):
+def family_of(pid, size, timeout_s=120):
     """The processes below one, once there are so many: the first step may be done before the second worker is there."""
     deadline = time.monotonic() + timeout_s
     while len(family := psutil.Process(pid).children(recursive=True)) != size:
@@ -63,13 +63,12 @@ def family_of(pid, size, timeout_s=30):
     return family
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_run_at_a_whole_checkpoint_and_leaves_no_process(start, number):
+def test_ctrl_c_stops_a_run_at_a_whole_checkpoint_leaves_no_process_and_it_goes_on_there(start, aimass):
     process = start(*ENDLESS)
     read_until(process.stderr, "step")
     family = family_of(process.pid, 3)  # the process that forks workers, and two of them
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "stopping after the current batch, writing a checkpoint" in err
     (run,) = Run.list()
@@ -77,30 +76,25 @@ def test_a_signal_stops_a_run_at_a_whole_checkpoint_and_leaves_no_process(start,
     assert out == ""
     assert run.state == "cancelled"
     assert (run.folder / "checkpoints").is_dir()
-    assert psutil.wait_procs(family, timeout=20)[1] == []
-
-
-def test_what_was_stopped_goes_on_where_it_was(start, aimass):
-    process = start("train", "iris", "--max-steps", "1000000000")
-    read_until(process.stderr, "step")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    (run,) = Run.list()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
     steps = run.metrics()["steps"]
     outcome = aimass("train", "--resume", run.id, "--max-steps", steps + 5)
-    assert outcome.status == 0
+    assert outcome.status == 0, outcome.err
     assert f"going on from step {steps:,}" in outcome.err
     assert Run.open(run.id).metrics()["steps"] == steps + 5
 
 
-def test_for_programs_a_stop_is_an_object(start):
+def test_sigterm_is_as_good_and_for_programs_the_stop_is_an_object(start):
     import json
 
     process = start("train", "iris", "--max-steps", "1000000000", "--json")
     read_until(process.stderr, "step")
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert json.loads(out)["error"]["code"] == "cancelled"
+    out, err = process.communicate(timeout=240)
+    assert (process.returncode, json.loads(out)["error"]["code"]) == (130, "cancelled")
+    (run,) = Run.list()
+    assert f"stopped at a whole checkpoint; go on with: aimass train --resume {run.id}" in err
+    assert (run.state, (run.folder / "checkpoints").is_dir()) == ("cancelled", True)
 
 
 def test_the_second_signal_ends_the_process_at_once(start):
@@ -110,7 +104,7 @@ def test_the_second_signal_ends_the_process_at_once(start):
     read_until(process.stdout, "asked")
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == -signal.SIGINT
 
 
@@ -118,7 +112,7 @@ def test_a_signal_while_the_run_starts_waits_for_it(start):
     process = start(code=STARTING)
     read_until(process.stdout, "starting")
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     assert out.split("\n") == ["still here", "asked", ""]
     assert process.returncode == 0
 

@@ -113,7 +113,7 @@ def test_follow_shows_a_run_of_another_process(start, aimass):
     while "step" not in watcher.stderr.readline():
         assert watcher.poll() is None
     process.send_signal(signal.SIGTERM)
-    out, err = watcher.communicate(timeout=60)
+    out, err = watcher.communicate(timeout=240)
     assert out == f"{run.id} is cancelled\n"
     assert "cancelled: it was asked to stop" in err
 

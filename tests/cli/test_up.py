@@ -6,7 +6,7 @@ import stat
 
 import httpx
 import pytest
-from services import free_port, running_service
+from services import running_service
 
 from aimass.client.address import read_login
 
@@ -20,7 +20,7 @@ def line_of(process):
 def leave(process):
     process.send_signal(signal.SIGTERM)
     out, err = process.stdout.read(), process.stderr.read()  # what readline has buffered is among it
-    assert (process.wait(timeout=60), err) == (0, "")
+    assert (process.wait(timeout=120), err) == (0, "")
     return out
 
 
@@ -44,7 +44,7 @@ def test_a_first_start_says_all_that_is_needed_next(start, home):
     assert read_login(home).url == again["url"]
     assert httpx.get(f"{again['url']}/v1/models", headers={"authorization": f"Bearer {key}"}, timeout=60).status_code == 200
     refused = start("up", "--port", "0")
-    out, err = refused.communicate(timeout=60)
+    out, err = refused.communicate(timeout=240)
     assert (refused.returncode, out, err.count("\n")) == (10, "", 1)
     assert f"answers at {again['url']} (pid {process.pid}); stop it, or give another home" in err
     assert read_login(home).url == again["url"]
@@ -67,7 +67,7 @@ def test_a_home_elsewhere_is_named_in_the_next_command(start, home, tmp_path):
         (["--port", "70000"], "port=70000"),
         (["--engines", "0"], "engines=0"),
         (["--memory", "much"], "memory='much'"),
-        (["--database-url", "mysql://x", "--port", str(free_port())], "mysql"),
+        (["--database-url", "mysql://x", "--port", "0"], "mysql"),
     ],
 )
 def test_a_setting_that_is_off_is_one_line(aimass, arguments, said):
@@ -81,7 +81,7 @@ def test_a_port_that_is_taken_says_so(start):
         other.bind(("127.0.0.1", 0))
         other.listen()
         process = start("up", "--port", other.getsockname()[1])
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert (process.returncode, out, err.count("\n")) == (2, "", 1)
     assert "take another with --port" in err
 
@@ -90,5 +90,5 @@ def test_what_the_environment_says_counts(tmp_path, monkeypatch):
     monkeypatch.setenv("AIMASS_MAX_UPLOAD", "10")
     with running_service(tmp_path / "home") as service:
         files = {"file": ("a.csv", b"x" * 1000)}
-        assert httpx.post(f"{service.url}/v1/files", headers=service.headers, files=files).status_code == 413
+        assert httpx.post(f"{service.url}/v1/files", headers=service.headers, files=files, timeout=60).status_code == 413
         assert os.path.exists(tmp_path / "home" / "aimass.db")

@@ -1,14 +1,13 @@
-"""Training on two workers from every place that Python runs in: a guarded and an unguarded script, stdin, a notebook."""
+"""Training on two workers from every place that Python runs in: a script without a guard, stdin, a command, a notebook."""
 
 import os
 import subprocess
 import sys
-import textwrap
 
 import nbformat
-import psutil
 import pytest
 from nbclient import NotebookClient
+from services import processes_of
 
 PROGRAM = """
 import torch
@@ -36,37 +35,26 @@ def check(output):
     assert float(output.split("accuracy ")[1].split()[0]) > 0.95
 
 
-def children_left():
-    return [process for process in psutil.Process().children(recursive=True) if "fork_server" in " ".join(process.cmdline())]
-
-
-@pytest.mark.parametrize("how", ["unguarded script", "guarded script", "stdin", "-c"])
-def test_a_program_trains_on_two_workers(how, tmp_path):
-    before = len(children_left())
-    program, arguments, given = PROGRAM, [], None
-    if how == "guarded script":
-        body = textwrap.indent(PROGRAM.split('print("main runs")')[1], "    ")
-        program = PROGRAM.split('print("main runs")')[0] + 'if __name__ == "__main__":\n    print("main runs")' + body
-    if how.endswith("script"):
-        (tmp_path / "program.py").write_text(program)
-        arguments = ["program.py"]
-    elif how == "-c":
-        arguments = ["-c", program]
-    else:
-        given = program
-    done = subprocess.run([sys.executable, *arguments], input=given, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+@pytest.mark.parametrize("how", ["script", "stdin"])
+def test_a_program_trains_on_two_workers_and_leaves_none(how, tmp_path, own_home):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    arguments, given = (["program.py"], None) if how == "script" else ([], PROGRAM)
+    done = subprocess.run([sys.executable, *arguments], input=given, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     check(done.stdout)
-    assert len(children_left()) == before
+    assert processes_of(own_home, "aimass.cluster.fork_server") == []
 
 
-def test_a_script_that_does_not_wait_still_trains_to_the_end(tmp_path):
-    program = "import aimass\nrun = aimass.train('iris', workers=2, epochs=3)\nprint(run.id)\n"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+def test_a_program_of_c_that_does_not_wait_still_trains_to_the_end(own_home):
+    program = PROGRAM.split("run.wait()")[0] + "print(run.id)\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     import aimass
 
-    assert aimass.Run.open(done.stdout.strip()).state == "succeeded"
+    said, name = done.stdout.split("\n", 1)
+    run = aimass.Run.open(name.strip())
+    assert (said, run.state, run.metrics()["steps"]) == ("main runs", "succeeded", 150)
+    assert processes_of(own_home, "aimass.cluster.fork_server") == []
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook client's own event loop
@@ -76,6 +64,6 @@ def test_a_notebook_trains_on_two_workers(tmp_path, monkeypatch):
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in PROGRAM.split("\n\n\n" if "\n\n\n" in PROGRAM else 'print("main runs")')]
     notebook.cells[1].source = 'print("main runs")' + notebook.cells[1].source
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=None, startup_timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
     check("".join(output.get("text", "") for output in notebook.cells[1].outputs))
     assert "JPY_PARENT_PID" not in os.environ

@@ -18,6 +18,8 @@ from aimass.core.errors import Unavailable
 
 _USUAL_PORT = 8321
 _STOP_S = 30.0
+_LOG = "up.log"
+_TAKEN = "cannot be listened on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +44,32 @@ def service_in(home: Path) -> Iterator[Background]:
     Raises:
         Unavailable: it ended before it was ready; the message has its last words.
     """
-    log = home / "up.log"
+    before = signal.signal(signal.SIGTERM, _leave)  # so that what stands in `finally` is done
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        line = _start(home, _port(), processes)
+        if not line and _TAKEN in _said(home):  # another was faster to take the port
+            line = _start(home, 0, processes)
+        if not line:
+            raise Unavailable(f"the service did not start: {_said(home)}")
+        started = json.loads(line)
+        yield Background(url=started["url"], key=started["key"], process=processes[-1])
+    finally:
+        for process in processes:
+            _end(process)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _said(home: Path) -> str:
+    """The last words of a service that ended."""
+    return (home / _LOG).read_text(encoding="utf-8", errors="replace").strip()[-500:]
+
+
+def _start(home: Path, port: int, processes: list[subprocess.Popen[str]]) -> str:
+    """Start a service as one of `processes`; the line that it says when it answers, and none where it ended before."""
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", "from aimass.cli import main; main()", "up", "--json", "--stop-jobs", "--port", str(_port())]
-    with log.open("wb") as errors:
+    command = [sys.executable, "-c", "from aimass.cli import main; main()", "up", "--json", "--stop-jobs", "--port", str(port)]
+    with (home / _LOG).open("wb") as errors:
         process = subprocess.Popen(
             command,
             env={**os.environ, "AIMASS_HOME": str(home)},
@@ -54,17 +78,9 @@ def service_in(home: Path) -> Iterator[Background]:
             text=True,
             start_new_session=True,  # Ctrl-C is for the one who watches; the service is asked to leave afterwards
         )
-    before = signal.signal(signal.SIGTERM, _leave)  # so that what stands in `finally` is done
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise Unavailable(f"the service did not start: {log.read_text(encoding='utf-8', errors='replace').strip()[-500:]}")
-        started = json.loads(line)
-        yield Background(url=started["url"], key=started["key"], process=process)
-    finally:
-        _end(process)
-        signal.signal(signal.SIGTERM, before)
+    processes.append(process)
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def _leave(number: int, _: object) -> NoReturn:

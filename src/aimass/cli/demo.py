@@ -30,6 +30,7 @@ _EPOCHS = 40
 _SHADES = "  .:-=+*#%@@"
 _SIDE = 8
 _WATCH_S = 0.2
+_BILL_S = 60.0
 
 Row = dict[str, float]
 Say = Callable[[str], object]
@@ -216,7 +217,7 @@ def _settle(client: Client, say: Say) -> dict[str, Any]:
 
 
 def _invoice_with(client: Client, answers: int) -> dict[str, Any]:
-    end = time.monotonic() + 10
+    end = time.monotonic() + _BILL_S
     while True:
         invoice: dict[str, Any] = client.invoice()
         asked = sum(line["quantity"] for line in invoice["lines"] if line["item"] == "prediction")
@@ -233,8 +234,8 @@ def _next_steps(url: str, out: Path, say: Say) -> None:
 
 
 def _stay(process: Any) -> None:
-    typer.echo("\nIt stays up until Ctrl-C.")
     try:
+        typer.echo("\nIt stays up until Ctrl-C.")
         process.wait()
     except KeyboardInterrupt:
         typer.echo("")

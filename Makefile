@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 KILLS  ?= 200
 BENCHMARKS := parameter_server launch overhead precision optimizers staleness checkpoint scaling recovery straggler communication \
-	supernode_traffic memory generation serving service
+	supernode_traffic supernode_grouping memory generation serving service
 
 .DEFAULT_GOAL := help
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,11 +36,11 @@ from _measure import ONE_THREAD, arguments, interleave, median, show
 os.environ.update(ONE_THREAD)  # read when torch and numpy are imported
 
 import torch
-from _contest import Contest, OurRun, PeerRun, our_run, torch_run, write_rows
+from _contest import Contest, OurRun, our_run, torch_run, write_rows
+from _straggling import Judge
 
 import aimass
 from aimass.core.errors import TrainingError
-from aimass.models.manifest import Manifest
 from aimass.training.strategy import STRATEGIES
 
 NUM_WORKERS = 4
@@ -59,36 +58,7 @@ DDP = "torch DDP"
 STRAGGLERS = {"stays": 0.0, "moves": 0.25}
 RATES = (0.3, 0.6, 1.0, 1.5, 2.0)
 TARGET = 0.02
-_LOOK_S = 0.05
 _TUNING_S, _LIMIT_S = 12.0, 30.0
-
-
-class Judge:
-    """Measures the loss of whoever trains, from outside."""
-
-    def __init__(self, contest: Contest, data: aimass.data.Dataset) -> None:
-        encoded = data.train.encoded
-        self._module = contest.network()
-        self._manifest = Manifest.of(self._module)
-        self._numbers, self._targets = torch.from_numpy(encoded.numbers), torch.from_numpy(encoded.targets)
-
-    def loss(self, parameters: torch.Tensor) -> float:
-        """Cross-entropy of all training rows."""
-        self._module.load_state_dict(self._manifest.views(parameters))
-        with torch.no_grad():
-            return float(torch.nn.functional.cross_entropy(self._module(self._numbers), self._targets))
-
-    def time_to_target(self, run: OurRun | PeerRun, limit_s: float) -> float:
-        """Seconds from the first batch to the target; infinite if that is not reached in time."""
-        run.wait_for(1, of=any)
-        start = time.monotonic()
-        while (now := time.monotonic()) < start + limit_s:
-            if run.is_over:
-                break
-            if self.loss(run.parameters()) <= TARGET:
-                return now - start
-            time.sleep(max(0.0, now + _LOOK_S - time.monotonic()))
-        return float("inf")
 
 
 @dataclass(frozen=True)
@@ -109,7 +79,7 @@ class Trial:
     def time_to_target(self, rate: float, seed: int, moves_s: float, limit_s: float = _LIMIT_S) -> float:
         """Seconds."""
         contest = replace(self.contest, learning_rate=rate, seed=seed, moves_s=moves_s)
-        judge = Judge(contest, self.data)
+        judge = Judge(contest, self.data, TARGET)
         training = (
             torch_run(contest, NUM_WORKERS, group=True) if self.name == DDP else our_run(contest, self.data, NUM_WORKERS, OURS[self.name])
         )

@@ -29,8 +29,7 @@ from _measure import ONE_THREAD
 os.environ.update(ONE_THREAD)
 
 import torch
-
-from aimass.training.workers import shaping
+from _straggling import slow_by_processor_time
 
 NORMAL, SLOW, BATCH, WORKERS = 12.0, 36.0, 256, 4
 CONTEST = Contest(
@@ -45,25 +44,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 STRAGGLERS = {"stays": 0.0, "moves every 2 s": 2.0}
 _WARM = 12
-
-
-class ByProcessorTime(shaping.Shape):
-    """Slow by the processor's time, and not by the clock's, which on a busy machine counts what others do too."""
-
-    def worker(self, slot: int) -> Any:
-        from aimass.training.workers.worker import Worker
-
-        shape = self
-
-        class Slow(Worker):
-            def gradient(self, batch: Any) -> Any:
-                begun = time.thread_time()
-                found = super().gradient(batch)
-                took_s = time.thread_time() - begun
-                time.sleep((shape.slowness(self.slot, time.monotonic()) - 1) * took_s)
-                return found
-
-        return Slow
 
 
 def measure(name: str, moves_s: float, data: Any, seconds: float) -> tuple[float, list[float], list[float]]:
@@ -85,7 +65,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    shaping.Shape = ByProcessorTime  # type: ignore[misc]
+    slow_by_processor_time()
     data = random_rows(CONTEST, 64)
     print(f"load {os.getloadavg()[0]:.0f}")
     for straggler, moves_s in STRAGGLERS.items():

@@ -72,6 +72,13 @@ class Place:
         with self.database.read() as connection:
             return connection.execute(tables.jobs.select().where(tables.jobs.c.id == job)).one()
 
+    def moments(self, job, kind):
+        """When events of a kind happened, however many others there are."""
+        event = tables.job_events.c
+        with self.database.read() as connection:
+            rows = connection.execute(tables.job_events.select().where(event.job_id == job, event.type == kind).order_by(event.seq))
+            return [row.time for row in rows]
+
     def usage(self):
         with self.database.read() as connection:
             return connection.execute(tables.usage_events.select()).all()

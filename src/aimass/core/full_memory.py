@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from aimass.core.errors import TrainingError
+
 _SAID = re.compile(r"can't allocate memory|out of memory|cannot allocate memory", re.IGNORECASE)
 
 
@@ -19,6 +21,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_SAID.search(str(error))))
+
+
+def out_of_memory() -> TrainingError:
+    """What is raised where a training's process has no more memory."""
+    return TrainingError(f"the memory is full: {describe_memory()}; lower batch_size, use a smaller model, or fewer workers")
 
 
 def describe_memory() -> str:

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aimass.core.errors import AimassError, Cancelled, Conflict, NotFound, TrainingError
+from aimass.core.errors import AimassError, Cancelled, Conflict, NotFound
 from aimass.core.events import EventLog
-from aimass.core.full_memory import describe_memory, is_out_of_memory
+from aimass.core.full_memory import is_out_of_memory, out_of_memory
 from aimass.training import driven
 from aimass.training.config import TrainConfig
 from aimass.training.events import RunEnded
@@ -227,5 +227,5 @@ def _explained(error: BaseException) -> BaseException:
     if isinstance(error, AimassError):
         return error
     if is_out_of_memory(error):
-        return TrainingError(f"the memory is full: {describe_memory()}; lower batch_size, use a smaller model, or fewer workers")
+        return out_of_memory()
     return error

@@ -58,12 +58,14 @@ class Lives(threading.Thread):
         self.join()
 
     def of(self, name):
-        """From when to when each driver of a job surely worked: up to the last that it told while it gave signs of life."""
+        """From when to when each driver of a job surely trained: from its first row to the last that it told while it was seen."""
         row = tables.job_events.c
         with self.place.database.read() as connection:
-            told = connection.execute(select(row.time).where(row.job_id == name, row.run != "")).scalars().all()
+            told = connection.execute(select(row.time, row.type).where(row.job_id == name, row.run != "")).all()
         lives = sorted(life for (job, _), life in self.seen.items() if job == name)
-        return [(since, max((moment for moment in told if since <= moment <= seen), default=since)) for since, seen in lives]
+        within = [[event for event in told if since <= event.time <= seen] for since, seen in lives]
+        begun = [min((event.time for event in those if event.type == "run_started"), default=None) for those in within]
+        return [(began, max(event.time for event in those)) for began, those in zip(begun, within, strict=True) if began is not None]
 
 
 def kill_at_random(place, names, lives, generator):

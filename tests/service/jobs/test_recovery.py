@@ -29,6 +29,7 @@ def test_a_killed_driver_is_followed_by_another(place, jobs):
     second = driver_of(place, job, but=first)
     assert second != first
     assert types(jobs, place, job).count("restarted") == 1
+    wait_for(lambda: len(place.moments(job, "run_started")) == 2)
     finish(jobs, place, job)
     assert len({event.id.split(":")[2] for event in place.usage()}) == 3  # the first, the second, and the one that ended it
 
@@ -125,7 +126,7 @@ def test_the_time_in_which_nobody_worked_is_not_charged(place):
         has_trained(jobs, place, job)
         process.kill()
         process.wait()
-    driver, began = driver_of(place, job), place.row(job).started
+    driver, (began,) = driver_of(place, job), place.moments(job, "run_started")
     seen = JobFolder(place.home / "jobs" / job).holder().seen
     kill(driver)
     dead = time.time()

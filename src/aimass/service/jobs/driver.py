@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from aimass.core.errors import AimassError, Cancelled
+from aimass.core.full_memory import is_out_of_memory, out_of_memory
 from aimass.core.leaving import leave_lightly
 from aimass.service.jobs.folder import JobFolder
 
@@ -84,9 +85,17 @@ def main(path: Path, epoch: int) -> int:
             stop.reading()
             result = _carry_out(folder, orders, stop)
         except AimassError as error:
-            result = {"state": "cancelled" if isinstance(error, Cancelled) else "failed", "message": str(error), "code": error.code}
+            result = _ended_by(error)
+        except (MemoryError, RuntimeError, OSError) as error:
+            if not is_out_of_memory(error):
+                raise
+            result = _ended_by(out_of_memory())  # the next driver would have no more of it
         folder.write_result({"epoch": epoch, "ended": time.time(), **result})
     return 0
+
+
+def _ended_by(error: AimassError) -> dict[str, Any]:
+    return {"state": "cancelled" if isinstance(error, Cancelled) else "failed", "message": str(error), "code": error.code}
 
 
 def _carry_out(folder: JobFolder, orders: dict[str, Any], stop: _Stop) -> dict[str, Any]:

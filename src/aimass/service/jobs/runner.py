@@ -1,7 +1,7 @@
 """One held job, from the claim to its end: a thread that starts the driver, watches it, and writes down what it tells.
 
 1. take up what an earlier runner left: a driver that lives is adopted; one that died is charged for and succeeded by the next
-2. each tick: new events, the charge of every whole interval, cancellation, memory
+2. each tick: new events, the charge of every whole interval since training began, cancellation, memory
 3. the driver has ended: a version, a failure or a cancellation in one transaction; or it died, and the next epoch goes on from the
    newest checkpoint
 
@@ -128,7 +128,7 @@ class Runner:
             orders = prepare(self.rooms, self.folder, self.row, epoch)
         now = time.time()
         driver = {"host": host_name(), "boot": boot_name(), "epoch": epoch}
-        values = {"epoch": epoch, "epoch_started": now, "metered_until": now, "driver": driver, "started": self.row.started or now}
+        values = {"epoch": epoch, "epoch_started": None, "metered_until": None, "driver": driver, "started": self.row.started or now}
         with _final(), self.lease.write(**values, **changes) as connection:
             ledger.post(connection, usage or [])
             self.funds.begin(connection, now)
@@ -161,7 +161,7 @@ class Runner:
         events, result = self._new_events(), self.attempt.result
         usage, reached = self._charge(last=False)
         if events or usage:
-            with self.lease.write(**self._told(events), metered_until=reached) as connection:
+            with self.lease.write(**{**self._told(events), "metered_until": reached, **self._began(events)}) as connection:
                 journal.add(connection, self.row.id, events)
                 self._pay(connection, usage)
         if not lives and not events:
@@ -186,10 +186,18 @@ class Runner:
             self._progress = advance(self._progress, event)
         return {"progress": self._progress, "run_id": events[-1].run}
 
+    def _began(self, events: list[Envelope]) -> dict[str, Any]:
+        """Where the meter begins: at the driver's first row, once it has seen that settings, data and memory allow one."""
+        if self.row.metered_until is not None:
+            return {}
+        launched = float((self.folder.orders() or {}).get("written", 0.0))  # what an earlier driver told late begins nothing
+        times = [event.time for event in events if event.type == "run_started" and event.time >= launched]
+        return {"epoch_started": times[0], "metered_until": times[0]} if times else {}
+
     def _charge(self, *, last: bool) -> tuple[list[ledger.Usage], float | None]:
         row = self.row
         if row.metered_until is None:
-            return [], None  # it has not been started yet
+            return [], None  # it has not begun to train
         meter = Meter(
             job=row.id,
             project=row.project_id,

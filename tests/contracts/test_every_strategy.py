@@ -12,7 +12,7 @@ from aimass.training.strategy import STRATEGIES, parse_strategy
 TASKS = {"rows": {"binary": "breast_cancer", "multiclass": "wine", "regression": "diabetes"}, "images": {"multiclass": "digits"}}
 TASKS["text"] = {"language": {"text": ["to be, or not to be: that is the question. " * 40]}}
 SETTINGS = {"text": {"layers": 1, "heads": 2, "width": 16, "context": 16}}
-EPOCHS, RATE = 4, 0.002  # at a higher rate sums of late changes overshoot, and the loss of an epoch is a matter of luck
+EPOCHS, RATE = 2, 0.003  # at a higher rate sums of late changes overshoot, and the loss of an epoch is a matter of luck
 
 
 def cost_of_guessing(data):
@@ -50,7 +50,7 @@ def test_it_learns_counts_saves_and_answers(family, name, workers, task, tmp_pat
         data, model={"name": family, **SETTINGS.get(kind, {})}, strategy=name, workers=workers, epochs=EPOCHS, lr=RATE
     ).wait()
     config, metrics, history = run.config, run.metrics(), run.history()
-    assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
+    assert [epoch["epoch"] for epoch in history] == [1, 2]
     assert run.model.evaluate(data.train)["loss"] < cost_of_guessing(data)
     batches = EPOCHS * -(-len(run.data.train) // config.batch_size)
     assert metrics["steps"] == batches

@@ -16,6 +16,7 @@ from aimass.training.events import WorkerStalled
 from aimass.training.health.operations import COMPUTING, EVALUATING, LEASING, NAMES, PUSHING, TENDING, WAITING
 from aimass.training.health.stalls import Still, Watched, culprits, place_of
 from aimass.training.showing.standing import news
+from aimass.training.workers import seats
 
 
 def wait_for(run, kind, condition=lambda data: True, timeout_s=90):
@@ -86,7 +87,8 @@ def test_without_workers_the_run_s_own_process_is_named(tmp_path):
     run.wait()
 
 
-def test_a_stopped_worker_is_named_before_it_is_killed_and_replaced():
+def test_a_stopped_worker_is_named_before_it_is_killed_and_replaced(monkeypatch):
+    monkeypatch.setattr(seats, "_STOPPED_S", 600.0)  # on a busy machine the thread that looks may come late
     run = aimass.train("digits", workers=2, epochs=100_000, health={"stall": 0.5})
     victim = wait_for(run, "worker_started", lambda data: data["worker"] == 1)["pid"]
     wait_for(run, "progress", lambda data: data["step"] > 0)
@@ -94,6 +96,7 @@ def test_a_stopped_worker_is_named_before_it_is_killed_and_replaced():
     stalled = wait_for(run, "worker_stalled", lambda data: data["pid"] == victim and data["is_stopped"])
     assert (stalled["worker"], stalled["stack"]) == (1, None)
     assert news(WorkerStalled(**stalled)).endswith("it was stopped by a signal")
+    monkeypatch.setattr(seats, "_STOPPED_S", 0.5)
     wait_for(run, "worker_started", lambda data: data["worker"] == 1 and data["pid"] != victim)
     run.cancel()
     run.wait()

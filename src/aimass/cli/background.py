@@ -20,6 +20,7 @@ _USUAL_PORT = 8321
 _STOP_S = 30.0
 _LOG = "up.log"
 _TAKEN = "cannot be listened on"
+_STARTED = '{"url"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,11 @@ def service_in(home: Path) -> Iterator[Background]:
     before = signal.signal(signal.SIGTERM, _leave)  # so that what stands in `finally` is done
     processes: list[subprocess.Popen[str]] = []
     try:
-        line = _start(home, _port(), processes)
-        if not line and _TAKEN in _said(home):  # another was faster to take the port
-            line = _start(home, 0, processes)
-        if not line:
+        started = _start(home, _port(), processes)
+        if not started and _TAKEN in _said(home):  # another was faster to take the port
+            started = _start(home, 0, processes)
+        if not started:
             raise Unavailable(f"the service did not start: {_said(home)}")
-        started = json.loads(line)
         yield Background(url=started["url"], key=started["key"], process=processes[-1])
     finally:
         for process in processes:
@@ -65,8 +65,8 @@ def _said(home: Path) -> str:
     return (home / _LOG).read_text(encoding="utf-8", errors="replace").strip()[-500:]
 
 
-def _start(home: Path, port: int, processes: list[subprocess.Popen[str]]) -> str:
-    """Start a service as one of `processes`; the line that it says when it answers, and none where it ended before."""
+def _start(home: Path, port: int, processes: list[subprocess.Popen[str]]) -> dict[str, str]:
+    """Start a service as one of `processes`; what it says when it answers, and nothing where it ended before."""
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", "from aimass.cli import main; main()", "up", "--json", "--stop-jobs", "--port", str(port)]
     with (home / _LOG).open("wb") as errors:
@@ -80,7 +80,8 @@ def _start(home: Path, port: int, processes: list[subprocess.Popen[str]]) -> str
         )
     processes.append(process)
     assert process.stdout is not None
-    return process.stdout.readline()
+    line = process.stdout.readline()
+    return json.loads(line) if line.startswith(_STARTED) else {}  # an error is JSON too
 
 
 def _leave(number: int, _: object) -> NoReturn:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from services import free_port, running_service
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
@@ -27,6 +28,7 @@ def script_of(guide, port):
     return "\n".join(parts)
 
 
+@pytest.mark.timeout(1200)
 def test_the_guide_is_true(tmp_path, own_home):
     port = free_port()
     with running_service(own_home, port=port) as service:
@@ -34,7 +36,7 @@ def test_the_guide_is_true(tmp_path, own_home):
         environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "AIMASS_ADMIN_KEY": service.key}
         script = script_of(GUIDE.read_text(encoding="utf-8"), port)
         done = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1000, check=False
         )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = done.stdout.split(MARK)

@@ -13,20 +13,7 @@ from aimass.cli.options import AsJson, Source, check_plot
 from aimass.cli.output import print_data, print_json, print_table
 from aimass.cli.settings import META
 from aimass.cli.train import Progress
-from aimass.cli.training_options import (
-    OF_DATA,
-    OF_DEVICES,
-    OF_END,
-    OF_MODEL,
-    OF_START,
-    OF_STEPS,
-    OF_TRANSFER,
-    SETTINGS,
-    data_options,
-    given_of,
-    option,
-    taking,
-)
+from aimass.cli.training_options import OF_DATA, OF_MODEL, OF_RUN, SETTINGS, data_options, given_of, option, taking
 from aimass.core.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -35,7 +22,7 @@ if TYPE_CHECKING:
 COMPARED, RESULT = "What is compared", "Result"
 
 
-@taking(OF_DATA | OF_MODEL | OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END, before="plot")
+@taking(OF_DATA | OF_MODEL | OF_RUN, before="plot")
 def compare(
     context: typer.Context,
     data: Source,

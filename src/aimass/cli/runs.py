@@ -171,7 +171,7 @@ def _show(run: Run) -> None:
 
 def _noteworthy(events: list[Envelope]) -> list[str]:
     from aimass.training import events as known  # it makes the types known, so that envelopes can be read
-    from aimass.training.showing.standing import news
+    from aimass.training.showing.news import news
 
     typed = [(envelope.time, envelope.event()) for envelope in events]
     plain = (known.Progress, known.EpochEnded)

@@ -18,12 +18,8 @@ from aimass.cli.settings import META, with_names
 from aimass.cli.training_options import (
     DATA_OPTIONS,
     OF_DATA,
-    OF_DEVICES,
-    OF_END,
     OF_MODEL,
-    OF_START,
-    OF_STEPS,
-    OF_TRANSFER,
+    OF_RUN,
     OF_WORKERS,
     SETTINGS,
     data_options,
@@ -48,7 +44,7 @@ class Progress(Enum):
     none = "none"
 
 
-@taking(OF_DATA | OF_MODEL | OF_WORKERS | OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END, before="resume")
+@taking(OF_DATA | OF_MODEL | OF_WORKERS | OF_RUN, before="resume")
 def train(
     context: typer.Context,
     data: Annotated[

@@ -79,8 +79,11 @@ OF_END: dict[str, Any] = {
     "budget": Annotated[str | None, option(ENDS, "Wall-clock time, such as 90s, 5m or 2h.", metavar="TIME")],
 }
 
+OF_RUN: dict[str, Any] = OF_STEPS | OF_DEVICES | OF_START | OF_TRANSFER | OF_END
+"""What any run takes beside its data, its model and its workers."""
+
 DATA_OPTIONS = tuple(name for name in OF_DATA if name != "target")
-SETTINGS = (*OF_MODEL, *OF_WORKERS, *OF_STEPS, *OF_DEVICES, *OF_START, *OF_TRANSFER, *OF_END)
+SETTINGS = (*OF_MODEL, *OF_WORKERS, *OF_RUN)
 
 
 def taking(options: Mapping[str, Any], *, before: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

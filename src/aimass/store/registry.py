@@ -67,10 +67,7 @@ class Registry:
             UsageError: the name or a path is not one that is allowed.
         """
         check_name(name)
-        for path in files:
-            check_path(path)
-        if not files:
-            raise UsageError("a version needs files; give at least model.json and model.safetensors")
+        _check_files(files)
         now = time.time()
         model_id, number = self._next_number(connection, project, name, now)
         version = Version(
@@ -249,6 +246,13 @@ class Registry:
             known = connection.scalars(select(models.c.name).where(models.c.project_id == project).order_by(models.c.name)).all()
             raise NotFound(_unknown(name, known))
         return row
+
+
+def _check_files(files: Mapping[str, Blob]) -> None:
+    for path in files:
+        check_path(path)
+    if not files:
+        raise UsageError("a version needs files; give at least model.json and model.safetensors")
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

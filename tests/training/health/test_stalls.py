@@ -15,7 +15,7 @@ import aimass
 from aimass.training.events import WorkerStalled
 from aimass.training.health.operations import COMPUTING, EVALUATING, LEASING, NAMES, PUSHING, TENDING, WAITING
 from aimass.training.health.stalls import Still, Watched, culprits, place_of
-from aimass.training.showing.standing import news
+from aimass.training.showing.news import news
 from aimass.training.workers import seats
 
 

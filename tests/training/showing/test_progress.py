@@ -9,8 +9,9 @@ from aimass import train
 from aimass.core.events import EventLog
 from aimass.training import events as happened
 from aimass.training.run import Run
+from aimass.training.showing.news import news
 from aimass.training.showing.progress import follow
-from aimass.training.showing.standing import Standing, duration, headline, news
+from aimass.training.showing.standing import Standing, duration, headline
 from aimass.training.train import resume
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, select
 from aimass.core.events import Envelope
 from aimass.store import tables
 from aimass.training import events as _kinds  # noqa: F401 - it makes the kinds of events known
-from aimass.training.showing.standing import news
+from aimass.training.showing.news import news
 
 _MOST_BYTES = 4 << 20
 

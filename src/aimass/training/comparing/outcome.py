@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from aimass.training.events import OptimizerChosen, StrategyChosen
-from aimass.training.showing.standing import news
+from aimass.training.showing.news import news
 
 if TYPE_CHECKING:
     from aimass.training.run import Run

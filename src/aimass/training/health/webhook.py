@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from aimass.core.events import Envelope
 from aimass.training.events import WebhookFailed
-from aimass.training.showing.standing import news
+from aimass.training.showing.news import news
 
 if TYPE_CHECKING:
     from aimass.core.events import Event

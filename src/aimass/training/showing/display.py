@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 from aimass.core.events import Envelope
 from aimass.training import events as happened
-from aimass.training.showing.standing import Standing, duration, news
+from aimass.training.showing.news import news
+from aimass.training.showing.standing import Standing, duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

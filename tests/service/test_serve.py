@@ -10,12 +10,16 @@ import pytest
 from served import get, running, start, upload
 
 
-def test_a_first_start_makes_the_project_and_shows_its_key_once(tmp_path):
+def test_a_first_start_makes_the_project_and_shows_its_key_once_and_its_home_is_free_as_soon_as_it_is_dead(tmp_path):
     first = start(tmp_path)
     assert first.key.startswith("am_")
     with first.client() as client:
         assert [project["name"] for project in client.get("/v1/projects").json()["data"]] == ["default"]
-    assert first.stop() == 0
+    with pytest.raises(AssertionError, match=rf"answers at {first.url} \(pid {first.process.pid}\)"):
+        start(tmp_path)
+    first.process.kill()
+    first.process.wait(timeout=120)
+    first.process.stdout.close()
     again = start(tmp_path)
     assert again.key is None
     again.key = first.key
@@ -37,16 +41,6 @@ def test_a_port_in_use_is_a_sentence(tmp_path):
         taken.listen()
         with pytest.raises(AssertionError, match=r"cannot be listened on \(Address already in use\).*--port"):
             start(tmp_path, port=taken.getsockname()[1])
-
-
-def test_a_home_is_free_as_soon_as_its_service_is_dead(tmp_path):
-    first = start(tmp_path)
-    with pytest.raises(AssertionError, match=rf"answers at {first.url} \(pid {first.process.pid}\)"):
-        start(tmp_path)
-    first.process.kill()
-    first.process.wait(timeout=120)
-    first.process.stdout.close()
-    assert start(tmp_path).stop() == 0
 
 
 def test_a_host_that_is_none_is_a_sentence(tmp_path):

@@ -61,42 +61,30 @@ def test_a_driver_that_keeps_dying_fails_the_job(place, jobs):
     assert "the last words" in found["error"]["message"]
 
 
-def test_a_driver_lives_through_the_death_of_its_service(place):
+def test_a_driver_lives_through_the_leave_and_the_death_of_its_services(place):
     jobs = place.jobs()
     with service(place) as process:
         job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
         has_trained(jobs, place, job)
         driver = driver_of(place, job)
         environment = Path(f"/proc/{driver.pid}/environ").read_text()
-        process.kill()
-        process.wait()
+        assert process.communicate("")[0] == "light\n"
+        assert place.row(job).owner is None  # it lets go at once
+        assert is_running(driver.pid)
     assert "secret" not in environment
     assert place.url not in environment
     epoch = jobs.get(place.project, job)["epoch"]
-    jobs.start()
-    try:
+    with service(place, "the next") as process:
         wait_for(lambda: jobs.get(place.project, job)["epoch"] == epoch + 1)
-        assert driver_of(place, job) == driver
-        assert "restarted" not in types(jobs, place, job)
-        finish(jobs, place, job)
-    finally:
-        jobs.close(stop_drivers=True)
-
-
-def test_a_service_that_leaves_lets_go_at_once(place):
-    jobs = place.jobs()
-    with service(place) as process:
-        job = jobs.create(place.project, dataset=place.sample(), config=LONG)["id"]
-        has_trained(jobs, place, job)
-        driver = driver_of(place, job)
-        assert process.communicate("")[0] == "light\n"
-        assert place.row(job).owner is None
-        assert is_running(driver.pid)
+        process.kill()
+        process.wait()
     jobs.start()
     try:
         wait_for(lambda: place.row(job).owner == jobs.owner)
-        jobs.cancel(place.project, job)
-        assert ended(jobs, place.project, job)["status"] == "cancelled"
+        assert jobs.get(place.project, job)["epoch"] == epoch + 2
+        assert driver_of(place, job) == driver
+        assert "restarted" not in types(jobs, place, job)
+        finish(jobs, place, job)
     finally:
         jobs.close(stop_drivers=True)
 

@@ -155,7 +155,7 @@ def test_the_same_awaited(service, csv, churn, tmp_path):
             answers = [found[0] for found in await asyncio.gather(*asked)]
             together = await client.predict("awaited", [{"age": age, "plan": "gold"} for age in range(20, 40)])
             assert [answer["prediction"] for answer in answers] == [answer["prediction"] for answer in together]
-            assert [answer["probability"] for answer in answers] == pytest.approx([answer["probability"] for answer in together])
+            assert [answer["probability"] for answer in answers] == pytest.approx([answer["probability"] for answer in together], abs=1e-6)
             assert (await client.models.download("awaited", tmp_path / "model") / "model.json").is_file()
             assert "awaited" in [name async for name in client.served()]
 

@@ -30,7 +30,8 @@ class StrategyConfig(Config):
     def plane(self) -> str:
         """How parameters and batches are shared: `arrival`, where each push is applied when it comes; `rounds`, where all are applied at
         once; `balanced`, rounds whose rows are shared out by speed; `averages`, where models are; `replicas`, one for each worker;
-        `groups`, where groups of workers push as one."""
+        `groups`, where groups of workers push as one; `blocks`, each of which one worker owns; `layers` and `tensors`, where each
+        worker has a part of the model. `training/planes.py` says which server and which leases each has."""
         return "arrival"
 
     @property

@@ -35,6 +35,17 @@ def test_workers_0_equals_a_plain_loop(optimizer, reference, strategy):
     assert_same(run.model, train_plainly(data, settings, reference))
 
 
+@pytest.mark.parametrize("strategy", ["parameter_server", "allreduce", "load_balanced_sgd"])
+def test_all_rows_divided_between_the_workers_of_a_round_equal_a_plain_step_on_all(strategy):
+    data = aimass.data.load("wine")
+    settings = {"model": "linear", "optimizer": {"name": "sgd", "lr": 0.1}, "epochs": 4, "seed": 2}
+    size = len(data.train) // 3 + 1  # parts of different sizes
+    assert 2 * size < len(data.train) < 3 * size
+    run = aimass.train(data, strategy=strategy, workers=3, batch_size="all" if strategy == "load_balanced_sgd" else size, **settings).wait()
+
+    assert_same(run.model, train_plainly(data, {**settings, "batch_size": None}, lambda p: torch.optim.SGD(p, lr=0.1)))
+
+
 def test_one_worker_process_equals_none():
     data = aimass.data.load("wine")
     results = [aimass.train(data, workers=workers, strategy="async_sgd", epochs=3, seed=1).wait().model for workers in (0, 1)]

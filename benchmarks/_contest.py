@@ -176,9 +176,9 @@ class OurRun:
             self._steps[worker] += [now] * (self._counted[worker] - seen)
 
     def _count(self, worker: int) -> int:
-        from aimass.training.workers.words import STEPS
+        from aimass.parameters.counts import STEPS
 
-        return int(self.trainer.server.words[self.trainer.server.layout.slot(worker) + STEPS])
+        return int(self.trainer.server.words[self.trainer.server.counted(worker) + STEPS])
 
     def wait_for(self, steps: int, *, of: Callable[[Iterable[bool]], bool] = all) -> None:
         """Wait until every worker (`any`: one of them) has done so many batches."""

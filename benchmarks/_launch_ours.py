@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import aimass
-from aimass.training.workers.words import STEPS
+from aimass.parameters.counts import STEPS
 
 NUM_WORKERS = 4
 _LOOK_S = 0.001
@@ -33,7 +33,7 @@ def first_steps(data: aimass.data.Dataset, home: str) -> float:
 def _have_all_stepped(run: aimass.Run) -> bool:
     """Each worker counts its own steps, in the words that all processes share."""
     server = getattr(run._trainer, "server", None)
-    return server is not None and all(server.words[server.layout.slot(slot) + STEPS] for slot in range(NUM_WORKERS))
+    return server is not None and all(server.words[server.counted(slot) + STEPS] for slot in range(NUM_WORKERS))
 
 
 def main() -> None:

@@ -57,6 +57,11 @@ def integer_gradient(rows, length):
     return ((int(rows.sum()) * 31 + torch.arange(length)) % 7).float()
 
 
+def integer_loss(rows):
+    """A loss that depends on which rows are in the batch: below 1, and added up without rounding."""
+    return int(rows.sum()) % 11 / 64
+
+
 class Killing(SharedMemoryServer):
     """Dies once, at the n-th time that a chosen point is reached; or stands still there, and may go on some time later."""
 
@@ -154,7 +159,7 @@ class KillingTable(planes.LeaseTable):
 class IntegerLearner(entry.Learner):
     def gradient(self, batch):
         self.gradient_vector.copy_(integer_gradient(batch["rows"], len(self.gradient_vector)))
-        return 1.0, self.gradient_vector
+        return integer_loss(batch["rows"]), self.gradient_vector
 
 
 def main(context):
@@ -184,6 +189,41 @@ def die_in_tasks(context):
     """An entry whose worker pushes changes, which have no optimizer's states with them."""
     KillingServer.points = tuple(point for point in POINTS if point not in ("in first", "in second"))
     main(context)
+
+
+class Doomed(Killing):
+    """Dies inside its first push, one like the other, in a slot above 0 or in every one."""
+
+    spares_first = False
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        self._point, self._left = "in second", 0 if self.spares_first and self.slot == 0 else 1
+
+
+class DoomedServer(Doomed):
+    """Applies its own pushes."""
+
+
+class DoomedHandingServer(Doomed, HandingServer):
+    """Applies what others handed over too."""
+
+
+class DoomedBlockServer(Doomed, BlockServer):
+    """Owns a block."""
+
+
+def die_in_every_push(context):
+    """An entry whose worker dies inside its first push, and so does each that takes its place."""
+    global KillingServer, KillingHandingServer, KillingBlockServer
+    KillingServer, KillingHandingServer, KillingBlockServer = DoomedServer, DoomedHandingServer, DoomedBlockServer
+    main(context)
+
+
+def die_in_every_push_but_first(context):
+    """The same, but that the worker in slot 0 lives."""
+    Doomed.spares_first = True
+    die_in_every_push(context)
 
 
 def stop_in_push(context):

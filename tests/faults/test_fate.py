@@ -12,4 +12,4 @@ def test_deaths_are_counted_in_words_that_nobody_else_writes():
     workers = {name: word for name, word in vars(words).items() if name.isupper() and name != "SLOT_FREE"}
     assert [name for name, word in (slots | workers).items() if word in ours] == []
     assert len(ours) == 2 + MOST_MOMENTS
-    assert max(ours) < layout.SLOT_WORDS
+    assert max(ours) < layout.SLOT_PART

@@ -8,6 +8,7 @@ import torch
 from faults import killing
 
 import aimass
+from aimass.core.errors import TrainingError
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
 from aimass.training.train import settle
@@ -31,15 +32,26 @@ def integer_run(monkeypatch):
     monkeypatch.setattr(worker_entry, "main", killing.main)
 
 
+def batches_of(run):
+    """The rows of each batch of a run."""
+    ids = run.data.train.encoded.rows
+    for lease in range(run.plan.num_leases):
+        yield from torch.from_numpy(ids[run.plan.rows(lease)]).split(run.plan.batch_size)
+
+
 def expected_sum(run, length):
     """What p must have grown by: each batch once."""
-    ids = run.data.train.encoded.rows
     total = torch.zeros(length)
-    for lease in range(run.plan.num_leases):
-        rows = torch.from_numpy(ids[run.plan.rows(lease)])
-        for batch in rows.split(run.plan.batch_size):
-            total += killing.integer_gradient(batch, length)
+    for batch in batches_of(run):
+        total += killing.integer_gradient(batch, length)
     return total
+
+
+def expected_counts(run):
+    """What must have been counted: each batch once. Steps, rows, the sum of the rows' losses, and the rows of that."""
+    sizes, losses = zip(*((len(batch), killing.integer_loss(batch)) for batch in batches_of(run)), strict=True)
+    summed = sum(size * loss for size, loss in zip(sizes, losses, strict=True))
+    return len(sizes), sum(sizes), summed, sum(sizes)
 
 
 class Watched:
@@ -67,6 +79,7 @@ class Watched:
             self.owners = [words[shard.words + SHARD_OWNER] for shard in shards]
             self.repairs = sum(words[shard.words + SHARD_REPAIRS] for shard in shards)
             self.clocks = [words[shard.words + SHARD_CLOCK] for shard in shards]
+            self.counted = run.counters.steps, run.counters.rows, run.counters.loss, run.counters.loss_weight
             self.grown = [run.server.p.clone(), *[state.clone() for state in run.server.states]]
             closed(run)
 
@@ -82,6 +95,7 @@ class Watched:
         assert torch.equal(self.grown[1], expected)
         assert torch.equal(self.grown[2], 2 * expected)
         assert self.clocks == [self.trainer.plan.total_batches] * len(self.clocks)
+        assert self.counted == expected_counts(self.trainer)
         assert not any(self.owners)
 
 
@@ -105,6 +119,7 @@ def test_every_batch_moves_one_block_once_however_their_owners_die(data, integer
     print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
     assert run.kills >= num_kills
     assert sum(run.clocks) == run.trainer.plan.total_batches
+    assert run.counted[:2] == expected_counts(run.trainer)[:2]
     cuts = run.trainer.server.layout.cuts
     expected = torch.cat(
         [torch.full((stop - start,), float(clock)) for start, stop, clock in zip(cuts, cuts[1:], run.clocks, strict=False)]
@@ -130,6 +145,7 @@ def test_every_task_counts_once_however_workers_die(combine, share, data, intege
     assert run.kills >= num_kills
     assert plan.batches_per_lease == 2
     assert torch.equal(run.grown[0], -share * expected_sum(run.trainer, length))
+    assert run.counted == expected_counts(run.trainer)
     assert run.clocks == [plan.num_leases] * len(run.clocks)
     assert not any(run.owners)
     assert [sum(event.counts.values()) for event in told] == [plan.leases_per_epoch] * (2 * num_kills)
@@ -144,4 +160,21 @@ def test_a_worker_that_stands_still_with_a_lock_is_killed_and_its_work_is_finish
     stuck = [event for event in run.events if event.kind == "worker_stuck"]
     assert len(stuck) == run.kills == 1
     assert stuck[0].stuck_s >= 2
+    run.check()
+
+
+@pytest.mark.parametrize("strategy", [{"name": "async_sgd"}, {"name": "async_sgd", "wait": True}, {"name": "block_async_sgd"}])
+def test_workers_that_always_die_inside_their_push_end_the_run(strategy, data, integer_run, tmp_path, monkeypatch):
+    """What is finished for each of them is a batch done, but nothing that they get on with."""
+    monkeypatch.setattr(worker_entry, "main", killing.die_in_every_push)
+    with pytest.raises(TrainingError, match="without finishing a batch, the last one killed by SIGKILL"):
+        Watched(data, tmp_path, monkeypatch, num_kills=1000, epochs=40, strategy=strategy)
+
+
+def test_a_seat_whose_workers_always_die_inside_their_push_is_given_up_where_others_go_on(data, integer_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_entry, "main", killing.die_in_every_push_but_first)
+    run = Watched(data, tmp_path, monkeypatch, num_kills=1000, epochs=40, strategy="async_sgd", workers=(1, 2))
+    given_up = [event for event in run.events if event.kind == "scaled"]
+    assert [(event.workers, event.before) for event in given_up] == [(1, 2)]
+    assert "worker 1 died 3 times before its first step" in given_up[0].reason
     run.check()

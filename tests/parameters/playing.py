@@ -7,6 +7,7 @@ from aimass.optim import AdagradDA, Ftrl
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Ticket
+from aimass.parameters.counts import LOSS, STEPS
 from aimass.parameters.layout import LEASE_LOCK, SHARD_CLOCK, SHARD_OWNER, Layout
 from aimass.parameters.rounds import RoundServer
 from aimass.parameters.views.parts import PART_OWNER
@@ -81,6 +82,7 @@ class Group:
         if lease is None:
             return None
         server.gradient.copy_(self.gradient_of(lease.number))
+        server.report(slot, lease.num_batches, lease.num_batches, float(lease.number), 1.0)
         ticket = Ticket(lease.cell, lease.epoch, lease.num_batches if batches is None else batches, weight_of(lease.number))
         return server.push(server.gradient, 0, ticket)
 
@@ -120,6 +122,11 @@ class Group:
                 torch.nn.utils.clip_grad_norm_([p], self.clip.norm)
             optimizer.step()
         return p.detach()
+
+    def counted(self):
+        """Batches, and the sum of the losses of their leases."""
+        words, reals, counts = self.driver.words, self.driver.reals, [self.driver.counted(slot) for slot in range(len(self.workers))]
+        return sum(words[at + STEPS] for at in counts), sum(reals[at + LOSS] for at in counts)
 
     def check(self, **keywords):
         torch.testing.assert_close(self.driver.p, self.expected(**keywords), atol=1e-6, rtol=1e-6)

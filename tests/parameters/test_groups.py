@@ -7,6 +7,7 @@ from aimass.core.memory import SharedMemory
 from aimass.optim.config import OptimizerConfig
 from aimass.optim.update import build_update
 from aimass.parameters.base import Pushed, Ticket
+from aimass.parameters.counts import ROWS, STEPS
 from aimass.parameters.groups import GroupServer
 from aimass.parameters.layout import LEASE_COMMITTED, LEASE_EPOCH, LEASE_NUMBER, LEASE_OWNER, STOP, Layout
 from aimass.parameters.views.members import EXCHANGE, OVER, PRESENT, TAKEN
@@ -58,8 +59,11 @@ class Played:
     def push(self, server, committed, left=10**9):
         """Push as the group, and die before the write number `left`."""
         root = server.of_group()
-        root.words = MortalWords(root.words, left)
         root.gradient.copy_(torch.arange(LENGTH) * float(committed))
+        self.driver.words[LAYOUT.slot(GROUP_SLOT) + EXCHANGE] = committed
+        for member, batches in ((0, 1), (1, 2), (0, 3)):
+            root.add_report(member, committed, batches, 10 * batches, float(committed), 1.0)
+        root.words = MortalWords(root.words, left)
         return root.push(root.gradient, root.clock, Ticket(0, 1, committed))
 
     def apply(self, committed):
@@ -74,6 +78,12 @@ class Played:
         assert self.driver.clock == self.step
         assert self.driver.words[self.cell + LEASE_COMMITTED] == committed
         assert not self.driver.is_pushing(GROUP_SLOT)
+
+    def check_counts(self):
+        """What the members have reported of the pushes that p has met, and of no other."""
+        counts = [self.driver.counted(slot) for slot in (0, 1)]
+        assert [self.driver.words[at + STEPS] for at in counts] == [4 * self.step, 2 * self.step]
+        assert [self.driver.words[at + ROWS] for at in counts] == [40 * self.step, 20 * self.step]
 
 
 def bury(played):
@@ -99,10 +109,12 @@ def test_a_push_is_whole_or_undone_whoever_comes_after_a_dead_supernode(come_aft
             if begun:
                 played.apply(1)
             played.check(int(begun))
+            played.check_counts()
             succeed(played)
             assert played.push(played.members[1], 2) is Pushed.APPLIED
             played.apply(2)
             played.check(2)
+            played.check_counts()
         else:
             break
     assert 20 < left < 199  # it has died before every write

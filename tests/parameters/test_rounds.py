@@ -148,6 +148,7 @@ def test_a_death_before_any_word_changes_nothing(optimizer):
         group.bury(0)
         group.run()
         group.check()
+        assert group.counted() == (group.plan.total_batches, sum(range(group.plan.num_leases)))
         if not died:
             break
         points += 1

@@ -8,26 +8,28 @@ from training.plain import weighed_rows
 
 import aimass
 from aimass.core.errors import UsageError
+from aimass.parameters.counts import SIDES, STEPS
+from aimass.parameters.layout import SLOT_REPORTED
 from aimass.training import trainer
 from aimass.training.opening import plan_leases
 from aimass.training.planes import plane_of
 from aimass.training.strategy import STRATEGIES
 from aimass.training.train import changed, fit_model, settle
 from aimass.training.trainer import Trainer
-from aimass.training.workers.words import STEPS
 
 ALONE = [name for name in STRATEGIES.names() if not STRATEGIES.load(name).needs_workers]
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_a_loss_is_counted_before_the_push_that_may_end_its_epoch_and_looked_at_after_it(name, monkeypatch):
+def test_a_loss_is_reported_before_the_push_that_may_end_its_epoch_and_looked_at_after_it(name, monkeypatch):
     strategy, pushed, looked = {"name": name, **({"every": 1} if name == "model_averaging" else {})}, [], []
     kind = plane_of(settle({"strategy": strategy})[0]).server
     change = "apply" if name == "allreduce" else "push"
     push, look = getattr(kind, change), Trainer._look
 
     def note_and_push(server, *arguments):
-        pushed.append(server.words[server.layout.slot(0) + STEPS])
+        words, at = server.words, server.layout.slot(0)
+        pushed.append(words[at + SIDES[words[at + SLOT_REPORTED]] + STEPS])
         return push(server, *arguments)
 
     def note_and_look(one):

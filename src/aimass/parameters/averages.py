@@ -163,6 +163,7 @@ class AverageServer(RoundServer):
                     return None
                 present = self.round_id
                 if not self.is_decided(present):
+                    self._report_with(slot, present)
                     words[at + PART_ROUND] = present
                     return present - words[at + PART_BASE]
             self.complete(wait=True)

@@ -22,7 +22,7 @@ import numpy as np
 from aimass.optim.bounds import Bounded
 from aimass.parameters.base import Pushed, Snapshot, Ticket
 from aimass.parameters.handle import is_finite
-from aimass.parameters.layout import LEASE_LOCK, SHARD_APPLIED, SHARD_CLOCK, SHARD_OWNER, SLOT_INTENT, SLOT_PULLED, SLOT_SEQUENCE
+from aimass.parameters.layout import LEASE_LOCK, SHARD_CLOCK, SHARD_OWNER, SLOT_INTENT, SLOT_PULLED
 from aimass.parameters.shared_memory import SharedMemoryServer
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class BlockServer(SharedMemoryServer):
         with self.locks.held(shard.index):
             if words[shard.words + SHARD_OWNER]:
                 self._repair(shard)
-            if words[shard.words + SHARD_APPLIED + slot] != words[at + SLOT_SEQUENCE]:
+            if self._is_missing(shard, slot):
                 self._apply(shard, slot)
         self._commit(slot)
         return True

@@ -32,13 +32,13 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from aimass.parameters.base import Snapshot, Ticket
+from aimass.parameters.counts import add_to_report
 from aimass.parameters.layout import (
-    LEASE_COMMITTED,
-    LEASE_EPOCH,
-    LEASE_OWNER,
-    SHARD_APPLIED,
     SHARD_OWNER,
+    SLOT_COUNTED,
     SLOT_INTENT,
+    SLOT_REPORT_OF,
+    SLOT_REPORTED,
     SLOT_SEQUENCE,
     STOP,
 )
@@ -183,7 +183,7 @@ class GroupServer(SharedMemoryServer):
             with self.locks.held(shard.index):
                 if words[shard.words + SHARD_OWNER]:
                     self._repair(shard)
-                if words[at + SLOT_SEQUENCE] == sequence != words[shard.words + SHARD_APPLIED + slot]:
+                if words[at + SLOT_SEQUENCE] == sequence and self._is_missing(shard, slot):
                     self._apply(shard, slot)
         with self.locks.held(self.shards[0].index):
             if words[at + SLOT_SEQUENCE] == sequence and words[at + SLOT_INTENT]:
@@ -262,10 +262,30 @@ class GroupServer(SharedMemoryServer):
 
     def skip(self, ticket: Ticket) -> None:
         """In a group's hand: count batches as done of whose gradients none was finite."""
-        cell = self.layout.cell(ticket.cell)
-        with self.locks.held(self.shards[0].index):
-            if self.words[cell + LEASE_EPOCH] == ticket.epoch and self.words[cell + LEASE_OWNER] == self.slot:
-                self.words[cell + LEASE_COMMITTED] = ticket.committed
+        assert self.slot is not None, "a group has a slot"
+        self._skip(self.slot, ticket)
+
+    def add_report(self, slot: int, exchange: int, steps: int, rows: int, loss: float, weight: float) -> None:
+        """Say what is to be counted of a member once its group's exchange is committed, beside what was said of that exchange before.
+
+        Args:
+            slot: the member's.
+            exchange: the number of the one under way.
+            steps, rows, loss, weight: as for `write_report`.
+        """
+        words, at = self.words, self._slots[slot]
+        if words[at + SLOT_REPORT_OF] != exchange:
+            self.report(slot, steps, rows, loss, weight, of=exchange)
+        else:
+            add_to_report(words, self.reals, at, steps, rows, loss, weight)
+
+    def _commit(self, slot: int) -> None:
+        """A group's push ends: what its members did for it counts."""
+        words, exchange = self.words, self.words[self._slots[slot] + EXCHANGE]
+        for at in self._slots[: self.layout.num_workers]:
+            if words[at + SLOT_REPORT_OF] == exchange:
+                words[at + SLOT_COUNTED] = words[at + SLOT_REPORTED]
+        super()._commit(slot)
 
     def is_pushing(self, slot: int) -> bool:
         """Whether a push of a group's slot is under way, or one that a worker makes for its group."""

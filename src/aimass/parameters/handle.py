@@ -13,6 +13,7 @@ import torch
 
 from aimass.core.memory import SharedMemory
 from aimass.parameters.base import ParameterServer, Snapshot, Ticket
+from aimass.parameters.counts import Counting
 from aimass.parameters.layout import (
     CELL_WORDS,
     LEASE_EPOCH,
@@ -52,7 +53,7 @@ class ServerOptions(TypedDict, total=False):
     compensation: Compensation | None
 
 
-class Handle(ParameterServer):
+class Handle(Counting, ParameterServer):
     """What one process has of a server: views of the block, and what of their use does not depend on the server's kind.
 
     Args:
@@ -100,6 +101,7 @@ class Handle(ParameterServer):
         self._notes_pulls = slot is not None and (self._counts_load or self.pulled is not None)
         self.ticket: Ticket | None = None
         self._slots = [layout.slot(i) for i in range(layout.num_slots)]
+        self._cell_words = [layout.cell(i) for i in range(layout.num_cells)]
         self._target: tuple[int, list[np.ndarray]] = (-1, [])  # where `pull` copied to last: its address, and its part of each shard
 
     @classmethod

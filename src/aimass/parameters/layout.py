@@ -58,8 +58,11 @@ SLOT_SCALE, SLOT_MEMORY, SLOT_MEMORY_AT_START = range(117, 120)
 """Where p is divided among workers: what the gradients of the round that was decided last are multiplied with (a double); the most memory
 that the worker has held, and what it held before it took its part of the model, in bytes."""
 SLOT_GROUPING = 120  # three words for workers that move between groups
-SLOT_LOSS_WEIGHT = 123  # the trainer's too
-SLOT_WORDS = 128
+SLOT_COUNTED, SLOT_REPORTED, SLOT_REPORT_OF, SLOT_REPORT_PART = range(128, 132)
+"""Which of the two sides of the slot's counts holds (`parameters/counts.py`); which one the last report is on; and where that tells whether
+the report holds, the round or exchange that it is of, and the part."""
+SLOT_COUNTS = 132  # ten words
+SLOT_WORDS = 144
 
 # A shard's words, followed by the last sequence applied of each slot.
 SHARD_CLOCK, SHARD_OWNER, SHARD_PROGRESS, SHARD_NEXT_CLOCK, SHARD_SEQUENCE, SHARD_REPAIRS, SHARD_BUSY_NS, SHARD_WAITED_NS = range(8)

@@ -28,9 +28,12 @@ from aimass.parameters.layout import (
     NEXT_LEASE,
     NOBODY,
     RATE_FACTOR,
+    SLOT_COUNTED,
     SLOT_INTENT,
     SLOT_PART,
     SLOT_REFUSED,
+    SLOT_REPORT_OF,
+    SLOT_REPORTED,
     SLOT_STALENESS,
 )
 from aimass.parameters.shared_memory import SharedMemoryServer
@@ -208,6 +211,15 @@ class ReplicaServer(SharedMemoryServer):
         words[at + CLOCK] = step
         words[at + DONE] = words[at + NEXT_DONE]
         words[at + SLOT_INTENT] = 0
+
+    def _side(self, slot: int) -> int:
+        """A report holds once the round is done that it is of."""
+        words, at = self.words, self._slots[slot]
+        while True:
+            done, side = words[at + SLOT_REPORT_OF], words[at + SLOT_REPORTED]
+            holds = done and self.done_of(self.best) >= done
+            if words[at + SLOT_REPORT_OF] == done:  # its worker has not begun another report meanwhile
+                return side if holds else words[at + SLOT_COUNTED]
 
     # ------------------------------------------------------------------------------------------------ recovery
 

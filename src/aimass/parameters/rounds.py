@@ -47,8 +47,12 @@ from aimass.parameters.layout import (
     SHARD_SEQUENCE,
     SHARE_CUT,
     SHARE_OPEN,
+    SLOT_COUNTED,
     SLOT_PULLED,
     SLOT_REFUSED,
+    SLOT_REPORT_OF,
+    SLOT_REPORT_PART,
+    SLOT_REPORTED,
     SLOT_STALENESS,
     SLOT_VECTORS,
 )
@@ -158,9 +162,24 @@ class RoundServer(SharedMemoryServer):
         words, at = self.words, self._parts[part.index]
         self._describe_part(part, weight)
         with self.locks.held(LEASE_LOCK):
+            self._report_with(part.index, self.round_id)
             words[at + PART_ROUND] = self.round_id
             if part.index != self.slot:
                 words[at + PART_OWNER] = NOBODY  # it was done for a worker that is gone
+
+    def _report_with(self, part: int, round_id: int) -> None:
+        """What this worker reported holds once a part is filled for a round, and not before."""
+        words, own = self.words, self._parts[self.slot or 0]
+        words[own + SLOT_REPORT_PART] = part
+        words[own + SLOT_REPORT_OF] = round_id
+
+    def _side(self, slot: int) -> int:
+        words, at = self.words, self._parts[slot]
+        while True:
+            round_id, side = words[at + SLOT_REPORT_OF], words[at + SLOT_REPORTED]
+            holds = round_id and words[self._parts[words[at + SLOT_REPORT_PART]] + PART_ROUND] >= round_id
+            if words[at + SLOT_REPORT_OF] == round_id:  # its worker has not begun another report meanwhile
+                return side if holds else words[at + SLOT_COUNTED]
 
     def leave_out(self, part: Part) -> None:
         """Fill a part that has no rows, under the table's lock."""

@@ -8,7 +8,7 @@ A push is whole or undone, whenever a process is killed:
 3. Each shard, in order, under its lock: name the owner; chunk by chunk, save the chunk, mark it (an odd progress), change it,
    mark it done (an even progress); then write the clock and the owner's sequence, and clear the owner. What the change depends
    on beside the gradient lies in the block too: the push's staleness, and where delays are compensated what its worker pulled.
-4. The lease cell learns that the batch is committed, and the intent is cleared.
+4. What the worker has reported of it counts, the lease cell learns that the batch is committed, and the intent is cleared.
 
 The kernel frees the lock of a killed holder. The next one to take it sees an owner, puts the marked chunk back and finishes
 that push on this shard; `recover` does the same on the others. Every step writes values that can be written twice.
@@ -45,9 +45,11 @@ from aimass.parameters.layout import (
     SLOT_CELL,
     SLOT_CLOCK,
     SLOT_COMMITS,
+    SLOT_COUNTED,
     SLOT_INTENT,
     SLOT_PULLED,
     SLOT_REFUSED,
+    SLOT_REPORTED,
     SLOT_SEQUENCE,
     SLOT_STATE,
     SLOT_TAU,
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
 
 NO_CELL = -1
 """What stands for the lease cell of a push that commits no batch."""
+
+_APPLIES, _SKIPS = 1, 2  # what an intent says: the push changes p, or its gradient is not finite and it only commits
 
 
 class SharedMemoryServer(Handle):
@@ -152,14 +156,14 @@ class SharedMemoryServer(Handle):
         if ticket is None:
             words[at + SLOT_CELL] = NO_CELL
         else:
-            cell = self.layout.cell(ticket.cell)
+            cell = self._cell_words[ticket.cell]
             if words[cell + LEASE_EPOCH] != ticket.epoch or words[cell + LEASE_OWNER] != slot:
                 return False
             words[at + SLOT_CELL] = ticket.cell
             words[at + SLOT_COMMITS] = ticket.committed
         words[at + SLOT_TAU] = staleness
         words[at + SLOT_SEQUENCE] += 1
-        words[at + SLOT_INTENT] = 1
+        words[at + SLOT_INTENT] = _APPLIES
         return True
 
     def _apply(self, shard: Shard, slot: int) -> None:
@@ -197,21 +201,32 @@ class SharedMemoryServer(Handle):
     def _commit(self, slot: int) -> None:
         """Step 4."""
         words, at = self.words, self._slots[slot]
-        if words[at + SLOT_CELL] != NO_CELL:
-            words[self.layout.cell(words[at + SLOT_CELL]) + LEASE_COMMITTED] = words[at + SLOT_COMMITS]
+        words[at + SLOT_COUNTED] = words[at + SLOT_REPORTED]  # first, since the batch may end the epoch that its loss belongs to
+        cell = words[at + SLOT_CELL]
+        if cell != NO_CELL:
+            words[self._cell_words[cell] + LEASE_COMMITTED] = words[at + SLOT_COMMITS]
         words[at + SLOT_INTENT] = 0
 
     def _refuse(self, slot: int, ticket: Ticket | None) -> Pushed:
         """Count a batch as done although its gradient is not finite, so that nobody computes it for ever."""
+        if not self._skip(slot, ticket):
+            return Pushed.LEASE_LOST
+        self.words[self._slots[slot] + SLOT_REFUSED] += 1
+        return Pushed.NOT_FINITE
+
+    def _skip(self, slot: int, ticket: Ticket | None) -> bool:
+        """Commit batches that change nothing, in one step too. False where their lease had gone to another."""
         words, at = self.words, self._slots[slot]
         with self.locks.held(self.shards[0].index):
+            words[at + SLOT_CELL] = NO_CELL
             if ticket is not None:
-                cell = self.layout.cell(ticket.cell)
+                cell = self._cell_words[ticket.cell]
                 if words[cell + LEASE_EPOCH] != ticket.epoch or words[cell + LEASE_OWNER] != slot:
-                    return Pushed.LEASE_LOST
-                words[cell + LEASE_COMMITTED] = ticket.committed
-        words[at + SLOT_REFUSED] += 1
-        return Pushed.NOT_FINITE
+                    return False
+                words[at + SLOT_CELL], words[at + SLOT_COMMITS] = ticket.cell, ticket.committed
+            words[at + SLOT_INTENT] = _SKIPS
+            self._commit(slot)
+        return True
 
     # ----------------------------------------------------------------------------------------------------- recovery
 
@@ -237,10 +252,15 @@ class SharedMemoryServer(Handle):
             with self.locks.held(shard.index):
                 if words[shard.words + SHARD_OWNER]:
                     self._repair(shard)
-                if words[shard.words + SHARD_APPLIED + slot] != words[at + SLOT_SEQUENCE]:
+                if self._is_missing(shard, slot):
                     self._apply(shard, slot)
         self._commit(slot)
         return True
+
+    def _is_missing(self, shard: Shard, slot: int) -> bool:
+        """Whether a shard has not met the push that a slot intends."""
+        words, at = self.words, self._slots[slot]
+        return words[at + SLOT_INTENT] != _SKIPS and words[shard.words + SHARD_APPLIED + slot] != words[at + SLOT_SEQUENCE]
 
     def progress(self, slot: int) -> tuple[int, ...]:
         words = self.words

@@ -12,13 +12,13 @@ import aimass
 from aimass.models.learner import Learner
 from aimass.models.tasks import build_task
 from aimass.optim.config import ClipConfig
+from aimass.parameters.counts import ROWS, STEPS
 from aimass.parameters.layout import GENERATION, SLOT_REFUSED, STOP
 from aimass.parameters.replicas import CLOCK, DEADLINE_NS, DONE
 from aimass.training.leases.plan import LeasePlan
 from aimass.training.leases.replicas import ReplicaTable
 from aimass.training.leases.rows import TrainingRows
 from aimass.training.replicas.exchange import Exchange
-from aimass.training.workers.words import ROWS, STEPS
 from aimass.training.workers.worker import Worker
 
 
@@ -57,7 +57,7 @@ def work(worker, after_round=lambda worker: None):
     with Exchange(worker) as exchange:
         for part in exchange.parts():
             found = exchange.compute(part)
-            if exchange.sum(found):
+            if exchange.sum(part, found):
                 exchange.commit(part, found)
             after_round(worker)
 
@@ -96,9 +96,9 @@ def test_replicas_meet_the_mean_of_each_rounds_rows_and_all_is_counted(rows, cou
         torch.testing.assert_close(worker.server.p, torch.full((10,), expected), atol=1e-5, rtol=1e-5)
         assert torch.equal(worker.server.p, workers[0].server.p)
         assert worker.server.done == 17
-    words, slots = workers[0].server.words, [worker.server.layout.slot(worker.slot) for worker in workers]
-    assert sum(words[at + STEPS] for at in slots) == 17
-    assert sum(words[at + ROWS] for at in slots) == 2 * 124 + 3 * 20
+    words, counts = workers[0].server.words, [worker.server.counted(worker.slot) for worker in workers]
+    assert sum(words[at + STEPS] for at in counts) == 17
+    assert sum(words[at + ROWS] for at in counts) == 2 * 124 + 3 * 20
 
 
 def test_a_loss_is_counted_before_the_round_that_it_is_of_is_done(rows):

@@ -5,10 +5,10 @@ from training import gathering
 
 import aimass
 from aimass.core.errors import UsageError
+from aimass.parameters.counts import STEPS
 from aimass.training.trainer import Trainer
 from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import Shape, current_shape, shaped
-from aimass.training.workers.words import STEPS
 from aimass.training.workers.worker import Worker
 
 
@@ -18,7 +18,7 @@ def steps(monkeypatch):
     found, closed = [], Trainer._close
 
     def look_and_close(trainer):
-        found.extend(trainer.server.words[trainer.server.layout.slot(slot) + STEPS] for slot in range(trainer.server.layout.num_slots))
+        found.extend(trainer.server.words[trainer.server.counted(slot) + STEPS] for slot in range(trainer.server.layout.num_slots))
         closed(trainer)
 
     monkeypatch.setattr(Trainer, "_close", look_and_close)

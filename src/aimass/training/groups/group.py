@@ -16,7 +16,6 @@ Whoever waits and finds nobody in the role becomes the supernode, and cuts anew 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import isfinite
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,6 @@ from aimass.parameters.views.members import (
 from aimass.training.groups.cuts import cut, divide, smooth
 from aimass.training.groups.member import Member
 from aimass.training.health.operations import LEASING, PUSHING, WAITING
-from aimass.training.workers.words import LOSS, LOSS_ROWS, LOSS_WEIGHT, ROWS, STEPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -256,23 +254,19 @@ class Group(Member):
         return words[at + HANDED_IN] == exchange
 
     def _add(self, slot: int, num_rows: int, combined: Tensor) -> float:
-        """Add what a member has handed in, count it as that member's, and return its weight."""
+        """Add what a member has handed in, report it as that member's, and return its weight."""
         words, reals, at = self._words, self._reals, self._members[slot]
-        weight, loss = reals[at + SHARE_WEIGHT], reals[at + SHARE_LOSS]
+        weight = reals[at + SHARE_WEIGHT]
         if weight >= 0:
             combined.add_(self._server.gradients[slot], alpha=weight)
             self._states.add(slot, weight)
         if took_ns := words[at + SHARE_NS]:
             self._times.setdefault(slot, []).append(took_ns)
             reals[at + SPEED] = smooth(reals[at + SPEED], num_rows * 1e9 / took_ns)
-        words[at + STEPS] += -(-num_rows // self._leases.plan.batch_size)
-        words[at + ROWS] += num_rows
         words[at + ROWS_DONE] += num_rows
-        if isfinite(loss):
-            counted = weight if weight >= 0 else num_rows  # a change that is not finite comes without its weight
-            reals[at + LOSS] += loss * counted
-            reals[at + LOSS_WEIGHT] += counted
-            words[at + LOSS_ROWS] += num_rows
+        counted = weight if weight >= 0 else num_rows  # a change that is not finite comes without its weight
+        num_batches = -(-num_rows // self._leases.plan.batch_size)
+        self._root.add_report(slot, words[self._at + EXCHANGE], num_batches, num_rows, reals[at + SHARE_LOSS], counted)
         return weight
 
     def _renew(self) -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aimass.cluster.alive import is_stopped
+from aimass.parameters.counts import LOSS, LOSS_WEIGHT, ROWS
 from aimass.training.events import WorkerRecovered, WorkersSampled, WorkerStalled
 from aimass.training.health.operations import AWAITS_OTHERS, NAMES, STARTING
 from aimass.training.health.sampling import Sampler
 from aimass.training.health.stalls import Still, Watched, ask_for_stack, culprits, place_of, stack_of
-from aimass.training.workers.words import LOSS, LOSS_WEIGHT, OPERATION, ROWS, SINCE_NS
+from aimass.training.workers.words import OPERATION, SINCE_NS
 
 if TYPE_CHECKING:
     from aimass.core.events import Event
@@ -180,5 +181,5 @@ class Watch:
         """Rows, loss and its weight of one process. The run's own trains only where there are no workers."""
         if worker is None and not self._trains_here:
             return None
-        at, reals = self._server.layout.slot(worker or 0), self._server.reals
+        at, reals = self._server.counted(worker or 0), self._server.reals
         return self._server.words[at + ROWS], reals[at + LOSS], reals[at + LOSS_WEIGHT]

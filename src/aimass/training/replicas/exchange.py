@@ -133,13 +133,16 @@ class Exchange:
         if self._seeds:
             seed_draws(self._worker.learner.device, self._table.plan.seed, number)
 
-    def sum(self, found: Found) -> bool:
-        """Add up what all workers found. A part that is not finite counts for nothing, and its rows neither.
+    def sum(self, part: Part, found: Found) -> bool:
+        """Report the part, and add up what all workers found. A part that is not finite counts for nothing, and its rows neither.
 
         Returns:
             whether it worked. Not where a worker was lost: then the part comes again.
         """
         own = self._own
+        if part.batches:  # first, since whoever has the sum may end the round without this worker
+            loss, batches = found.loss / found.weight, len(part.batches)
+            self._worker.report(loss=loss, rows=found.num_rows, batches=batches, weight=found.weight, done=part.done)
         found.is_refused = found.num_rows > 0 and not is_finite(own.gradient)
         if found.is_refused:
             own.gradient.zero_()
@@ -158,8 +161,6 @@ class Exchange:
         weight, leaves = own.extras.tolist()
         self._leaves = leaves > 0
         before = server.done
-        if part.batches:  # first, since the round may end the epoch that this loss belongs to
-            worker.report(loss=found.loss / found.weight, rows=found.num_rows, batches=len(part.batches), weight=found.weight)
         if weight:
             if weight != part.num_rows:
                 own.gradient.mul_(part.num_rows / weight)

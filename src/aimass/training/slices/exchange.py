@@ -130,7 +130,7 @@ class SliceExchange(Exchange):
         before = server.done
         if before % self._size == self._slot:  # first, since the round may end the epoch that this loss belongs to
             loss, batches = found.loss / (found.weight or 1.0), part.done - before
-            worker.report(loss=loss, rows=found.num_rows, batches=batches, weight=found.weight)
+            worker.report(loss=loss, rows=found.num_rows, batches=batches, weight=found.weight, done=part.done)
         server.decide(part.done, scale=found.scale, counts=found.counts)
         if self._table.leases_begun(part.done) > self._table.leases_begun(before):
             words[self._own.at + SLOT_MEMORY] = most_memory()

@@ -66,7 +66,7 @@ class AllReduce(Strategy):
         with Exchange(worker) as exchange:
             for part in exchange.parts():  # this worker's share of each round; perhaps no batch at all
                 found = exchange.compute(part)
-                if exchange.sum(found):
+                if exchange.sum(part, found):
                     exchange.commit(part, found)
 
 

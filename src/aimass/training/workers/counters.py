@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from aimass.parameters.counts import LOSS, LOSS_ROWS, LOSS_WEIGHT, ROWS, STEPS, forget_counts
 from aimass.parameters.layout import (
     NUM_STALENESS_BINS,
     SHARD_BUSY_NS,
@@ -28,7 +29,7 @@ from aimass.parameters.layout import (
     SLOT_VECTORS,
 )
 from aimass.training.health.operations import COMPUTE, EXCHANGE, IDLE, STARTING, STATES, WAIT
-from aimass.training.workers.words import LOSS, LOSS_ROWS, LOSS_WEIGHT, OPERATION, ROWS, STEPS
+from aimass.training.workers.words import OPERATION
 
 if TYPE_CHECKING:
     from aimass.parameters.shared_memory import SharedMemoryServer
@@ -45,6 +46,7 @@ class Counters:
     """
 
     def __init__(self, server: SharedMemoryServer, before: dict[str, Any] | None = None) -> None:
+        self._counted = server.counted
         self._words, self._shards, self._num_servers = server.words, server.shards, server.layout.num_servers
         self._reals = server.reals
         self._sizes = [sum(stop - start for start, stop in spans) for spans in server.layout.spans]
@@ -57,50 +59,48 @@ class Counters:
         """The run went back to where `state` gave `before`: what was counted since is not part of it. The dead stay counted."""
         self._before = before or _nothing()
         for at in self._slots:
-            for word in (
-                STEPS,
-                ROWS,
-                LOSS,
-                LOSS_ROWS,
-                LOSS_WEIGHT,
-                SLOT_REFUSED,
-                *range(SLOT_STALENESS, SLOT_STALENESS + NUM_STALENESS_BINS),
-                *_EXCHANGE,
-                SHARE_BUSY_NS,
-            ):
+            forget_counts(self._words, at)
+            for word in (SLOT_REFUSED, *range(SLOT_STALENESS, SLOT_STALENESS + NUM_STALENESS_BINS), *_EXCHANGE, SHARE_BUSY_NS):
                 self._words[at + word] = 0
         for shard in self._shards:
             self._words[shard.words + SHARD_BUSY_NS] = self._words[shard.words + SHARD_WAITED_NS] = 0
 
     @property
     def steps(self) -> int:
-        """Batches that were reported in this process's time."""
-        return sum(self._words[at + STEPS] for at in self._slots)
+        """Batches that were done in this process's time."""
+        return sum(self._each(STEPS))
+
+    def _each(self, count: int) -> list[int]:
+        """One of the counts of each slot."""
+        return [self._words[self._counted(slot) + count] for slot in range(len(self._slots))]
+
+    def _each_real(self, count: int) -> list[float]:
+        return [self._reals[self._counted(slot) + count] for slot in range(len(self._slots))]
 
     def good(self, slot: int) -> tuple[int, int]:
         """What grows with each gradient of a worker that is not refused: steps that were not, and rows with a finite loss."""
-        at = self._slots[slot]
-        return self._words[at + STEPS] - self._words[at + SLOT_REFUSED], self._words[at + LOSS_ROWS]
+        at = self._counted(slot)
+        return self._words[at + STEPS] - self._words[self._slots[slot] + SLOT_REFUSED], self._words[at + LOSS_ROWS]
 
     @property
     def rows(self) -> int:
         """Rows trained on."""
-        return int(self._before["rows"]) + sum(self._words[at + ROWS] for at in self._slots)
+        return int(self._before["rows"]) + sum(self._each(ROWS))
 
     @property
     def loss_rows(self) -> int:
         """Rows whose loss was finite."""
-        return int(self._before["loss_rows"]) + sum(self._words[at + LOSS_ROWS] for at in self._slots)
+        return int(self._before["loss_rows"]) + sum(self._each(LOSS_ROWS))
 
     @property
     def loss(self) -> float:
         """The sum over those rows of the loss that each had when it was trained on, times its weight."""
-        return float(self._before["loss"]) + sum(self._reals[at + LOSS] for at in self._slots)
+        return float(self._before["loss"]) + sum(self._each_real(LOSS))
 
     @property
     def loss_weight(self) -> float:
         """The weight of those rows."""
-        return float(self._before.get("loss_weight", self._before["loss_rows"])) + sum(self._reals[at + LOSS_WEIGHT] for at in self._slots)
+        return float(self._before.get("loss_weight", self._before["loss_rows"])) + sum(self._each_real(LOSS_WEIGHT))
 
     def refused(self, slot: int) -> int:
         """Gradients of one worker that were not finite, in this process's time."""
@@ -198,7 +198,7 @@ class Counters:
                     "worker": slot,
                     "state": STATES[self._words[at + OPERATION]],
                     "clock": self._words[at + SLOT_PULLED],
-                    "iteration": self._words[at + STEPS],
+                    "iteration": self._words[self._counted(slot) + STEPS],
                     **{f"{state.lower()}_s": round(seconds, 3) for state, seconds in spent_s.items()},
                 }
             )
@@ -213,13 +213,18 @@ class Counters:
         words, reals = self._words, self._reals
         if len(self._slots) < 2 or not any(words[at + SHARE_STOP] for at in self._slots):
             return []
-        rows, busy = self._by_worker(ROWS, "worker_rows"), self._by_worker(SHARE_BUSY_NS, "worker_busy_ns")
+        rows, busy = self._worker_rows, self._worker_busy_ns
         speeds = [reals[at + SHARE_SPEED] for at in self._slots]
         return [{"rows": n, "rows_per_s": round(s, 1), "busy_s": ns / 1e9} for n, s, ns in zip(rows, speeds, busy, strict=False)]
 
-    def _by_worker(self, word: int, name: str) -> list[int]:
-        counted, before = [self._words[at + word] for at in self._slots], self._before.get(name, [])
-        return [count + was for count, was in zip_longest(counted, before, fillvalue=0)]
+    @property
+    def _worker_rows(self) -> list[int]:
+        return [sum(both) for both in zip_longest(self._each(ROWS), self._before.get("worker_rows", []), fillvalue=0)]
+
+    @property
+    def _worker_busy_ns(self) -> list[int]:
+        counted = [self._words[at + SHARE_BUSY_NS] for at in self._slots]
+        return [sum(both) for both in zip_longest(counted, self._before.get("worker_busy_ns", []), fillvalue=0)]
 
     def _server_ns(self, word: int) -> list[int]:
         before: dict[int, list[int]] = {SHARD_BUSY_NS: self._before.get("busy_ns", []), SHARD_WAITED_NS: self._before.get("waited_ns", [])}
@@ -248,8 +253,8 @@ class Counters:
             "bytes_received": self.bytes_received,
             "busy_ns": self._server_ns(SHARD_BUSY_NS),
             "waited_ns": self._server_ns(SHARD_WAITED_NS),
-            "worker_rows": self._by_worker(ROWS, "worker_rows"),
-            "worker_busy_ns": self._by_worker(SHARE_BUSY_NS, "worker_busy_ns"),
+            "worker_rows": self._worker_rows,
+            "worker_busy_ns": self._worker_busy_ns,
         }
 
 

@@ -47,7 +47,12 @@ class Seat:
         self.ran = self.moved = now
 
     def count_death(self, steps: int, now: float) -> None:
-        """Remember a death. One that dies again and again before its first step is waited for longer and longer."""
+        """Remember a death. One that dies again and again before its first step is waited for longer and longer.
+
+        Args:
+            steps: of this slot, less one at which the worker died: others have finished that.
+            now: by the driver's own clock.
+        """
         self.in_vain = self.in_vain + 1 if steps == self.steps else 0
         excess = self.in_vain - _PATIENCE
         self.not_before = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**excess) if excess >= 0 else now
@@ -77,15 +82,16 @@ class Deaths:
         before, self._oom_kills = self._oom_kills, num_oom_kills()
         return f"{how}, as the memory was full" if self._oom_kills > before else how
 
-    def count(self, committed: int, how: str) -> str | None:
+    def count(self, committed: int, how: str, finished: int | None = None) -> str | None:
         """Count one more death; a sentence, where they die as fast as they come.
 
         Args:
             committed: batches of the run so far.
             how: it ended.
+            finished: the same, with the batch inside which the worker died, once that is finished for it.
         """
         self._in_vain = self._in_vain + 1 if committed == self._committed else 0
-        self._committed = committed
+        self._committed = committed if finished is None else finished
         if self._in_vain <= self._most_in_vain:
             return None
         return f"workers have died {self._in_vain} times without finishing a batch, the last one {how}; is there enough memory?"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aimass.cluster.local import LocalCluster
 from aimass.core.errors import TrainingError
+from aimass.parameters.counts import STEPS
 from aimass.parameters.layout import GENERATION, SLOT_STATE, STOP, WANTED
 from aimass.parameters.locks import ByteLocks, WatchfulLocks
 from aimass.training.events import DriverPaused, LeaseReassigned, Scaled, WorkerLeft, WorkerLost, WorkerStarted, WorkerStuck
@@ -19,7 +20,7 @@ from aimass.training.workers.buffers import mean_buffers, newest_integers
 from aimass.training.workers.elastic import Wishes, WorkerRange
 from aimass.training.workers.preload import modules_for
 from aimass.training.workers.seats import Deaths, Seat, choose, standing_still
-from aimass.training.workers.words import BUFFERED, LEAVE, OPERATION, SINCE_NS, STEPS
+from aimass.training.workers.words import BUFFERED, LEAVE, OPERATION, SINCE_NS
 
 if TYPE_CHECKING:
     from aimass.core.events import Event
@@ -230,7 +231,7 @@ class Supervisor:
         words[at + LEAVE] = 0
         words[at + OPERATION], words[at + SINCE_NS] = STARTING, time.monotonic_ns()  # and not what the one before it did
         process = self.cluster.start(f"worker {seat.slot}", entry.main, orders, self._descriptors, self._log(seat))
-        seat.begin(process, words[at + STEPS], self.cluster.time.now())
+        seat.begin(process, self._steps(seat), self.cluster.time.now())
 
     def _listen(self, seat: Seat) -> str | None:
         """Take in what a worker has said; the reason of its end, if it gave one that the run may outlive."""
@@ -254,6 +255,7 @@ class Supervisor:
     def _bury(self, seat: Seat, reason: str | None) -> None:
         process, words, at = seat.process, self._server.words, self._at(seat)
         assert process is not None, "only who ran can have ended"
+        committed = self._leases.committed_batches
         inside = self._server.recover(seat.slot)
         released = self._leases.release(seat.slot)
         words[at + SLOT_STATE] = 0  # absent: nobody waits for it
@@ -262,7 +264,7 @@ class Supervisor:
         seat.process, seat.replaces_dead = None, process.exit_status != 0
         if self._halting:
             return
-        if process.exit_status == 0 and (words[at + STEPS] != seat.steps or self._may_leave(seat)):
+        if process.exit_status == 0 and (self._steps(seat) != seat.steps or self._may_leave(seat)):
             if words[at + LEAVE]:
                 self._tell(WorkerLeft(worker=seat.slot, pid=process.pid))
             return
@@ -275,20 +277,27 @@ class Supervisor:
             self.num_lost += 1
             self._tell(WorkerLost(worker=seat.slot, pid=process.pid, how=how, inside_push=inside))
         self._report_released(released, f"worker {seat.slot} {how}")
-        self._count_death(seat, how)
+        steps = self._server.steps_before(seat.slot) if inside else self._steps(seat)
+        self._count_death(seat, how, steps, committed)
 
     def _may_leave(self, seat: Seat) -> bool:
         """Whether there is nothing left to do for whoever has the seat."""
         words = self._server.words
         return bool(words[STOP] or words[self._at(seat) + LEAVE]) or self._leases.is_done
 
-    def _count_death(self, seat: Seat, how: str) -> None:
-        """See whether there is hope, for the seat and for the run."""
-        seat.count_death(self._server.words[self._at(seat) + STEPS], self.cluster.time.now())
+    def _count_death(self, seat: Seat, how: str, steps: int, committed: int) -> None:
+        """See whether there is hope, for the seat and for the run. What was finished for the dead is nothing that it got on with.
+
+        Args:
+            seat, how: whose worker died, and how.
+            steps: of the seat, and
+            committed: batches of the run, without what was finished for it.
+        """
+        seat.count_death(steps, self.cluster.time.now())
         if seat.is_hopeless and seat.wanted and self.num_wanted > self.range.least:
             self._do_without(seat, f"worker {seat.slot} died {seat.in_vain} times before its first step, the last time {how}")
             return
-        failure = self._deaths.count(self._leases.committed_batches, how)
+        failure = self._deaths.count(committed, how, self._leases.committed_batches)
         if failure is not None:
             self._failure = f"{failure} Their output is in {self._log(seat)}"
 
@@ -302,6 +311,10 @@ class Supervisor:
     def _report_released(self, released: list[Released], reason: str) -> None:
         for lease in released:
             self._tell(LeaseReassigned(lease=lease.number, epoch=lease.epoch, from_batch=lease.committed, reason=reason))
+
+    def _steps(self, seat: Seat) -> int:
+        """The batches that count as the seat's."""
+        return self._server.words[self._server.counted(seat.slot) + STEPS]
 
     def _at(self, seat: Seat) -> int:
         """Where the seat's words begin."""

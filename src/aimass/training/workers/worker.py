@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from time import monotonic_ns
@@ -18,12 +17,13 @@ from aimass.optim.clipping import clip_
 from aimass.optim.config import ClipConfig, OptimizerConfig
 from aimass.optim.local import LocalOptimizer
 from aimass.parameters.base import Pushed, Ticket
+from aimass.parameters.counts import ROWS
 from aimass.parameters.layout import RATE_FACTOR, SLOT_RECEIVED, SLOT_SENT, SLOT_SPENT_NS, STOP
 from aimass.parameters.shared_memory import SharedMemoryServer
 from aimass.training.health.operations import COMPUTING, LEASING, PULLING, PUSHING
 from aimass.training.leases.rows import TrainingRows, slice_batch
 from aimass.training.leases.table import Lease, LeaseTable
-from aimass.training.workers.words import BUFFERED, LEAVE, LOSS, LOSS_ROWS, LOSS_WEIGHT, OPERATION, ROWS, STEPS
+from aimass.training.workers.words import BUFFERED, LEAVE, OPERATION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,23 +224,22 @@ class Worker:
         config, groups = self._optimizer, self.learner.manifest.groups
         return LocalOptimizer(config, [(group.start, group.stop, config.weight_decay_of(group.name), group.rate) for group in groups])
 
-    def report(self, *, loss: float, rows: int | None = None, batches: int | None = None, weight: float | None = None) -> None:
-        """Count what is done, and its mean loss: before it is pushed, since the push may end the epoch that this loss belongs to.
+    def report(
+        self, *, loss: float, rows: int | None = None, batches: int | None = None, weight: float | None = None, done: int = 0
+    ) -> None:
+        """Say what the next push stands for, and its mean loss: before it, since it may end the epoch that this loss belongs to. It counts
+        with that push, and not at all where that is refused.
 
         Args:
             loss: over the rows.
             rows: how many; by default those of all batches since the last report.
             batches: how many; by default all since then.
             weight: of the rows; by default that of all batches since then.
+            done: with which the report holds, where that goes by the batches of the run that are done.
         """
-        at, words, rows = self._at, self._words, self._num_rows if rows is None else rows
-        words[at + STEPS] += self._num_batches if batches is None else batches
-        words[at + ROWS] += rows
-        if math.isfinite(loss):
-            reals, weight = self._reals, self._weights if weight is None else weight
-            reals[at + LOSS] += loss * weight
-            reals[at + LOSS_WEIGHT] += weight
-            words[at + LOSS_ROWS] += rows
+        batches = self._num_batches if batches is None else batches
+        rows = self._num_rows if rows is None else rows
+        self.server.report(self.slot, batches, rows, loss, self._weights if weight is None else weight, done)
         self._forget()
 
     def tell(self) -> None:
@@ -295,7 +294,7 @@ class Worker:
         """Let the driver see this worker's buffers."""
         if self.server.layout.num_buffers:
             self.server.buffers(self.slot).copy_(self.learner.float_buffers())
-            self._words[self._at + BUFFERED] = self._words[self._at + ROWS]
+            self._words[self._at + BUFFERED] = self._words[self.server.counted(self.slot) + ROWS]
 
 
 class LocalWorker(Worker):

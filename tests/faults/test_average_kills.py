@@ -7,7 +7,7 @@ import pytest
 import torch
 from faults import killing, mortal
 from faults.fate import QUOTA, WHERE
-from faults.test_kills import data, expected_sum  # noqa: F401 - a fixture
+from faults.test_kills import data, expected_counts, expected_sum  # noqa: F401 - a fixture
 from faults.test_runs import events_of, wait_until
 from processes import is_running
 
@@ -47,6 +47,7 @@ def test_each_batch_is_averaged_once_however_workers_die(strategy, data, tmp_pat
         found["owners"] = [words[shard.words + SHARD_OWNER] for shard in run.server.shards]
         found["vectors"] = [vector.clone() for vector in (run.server.p, *run.server.states)]
         found["rounds"] = run.server.clock
+        found["counted"] = run.counters.steps, run.counters.rows, run.counters.loss, run.counters.loss_weight
         closed()
 
     run._open, run._close = open_with_kills, look_and_close
@@ -57,6 +58,7 @@ def test_each_batch_is_averaged_once_however_workers_die(strategy, data, tmp_pat
     expected = -expected_sum(run, run.server.layout.num_parameters)
     for vector, times in zip(found["vectors"], (1, 1, 2), strict=True):
         assert torch.equal(vector, times * expected)
+    assert found["counted"] == pytest.approx(expected_counts(run))
     assert not any(found["owners"])
 
 

@@ -45,11 +45,13 @@ def departures(monkeypatch):
                 best = run.server.replica(run.server.best)
                 self.states = [values.clone() for values in (best.p, *best.states)]
                 self.clock, self.generation = run.server.clock, words[GENERATION]
+                self.rows = run.counters.rows
                 run.closed()
 
             run._open, run._close = open_with_kills, look_and_close
             assert run.run()[0] == "epochs"
             self.kills = sum(event.kind == "worker_lost" for event in self.events)
+            self.num_rows = run.plan.num_leases // run.plan.leases_per_epoch * len(data.train)
             return run
 
     make = opening.Layout
@@ -64,6 +66,7 @@ def test_a_death_in_about_every_round_leaves_plain_torch_on_the_rows_put_togethe
     chosen = settings(optimizer, epochs=3, batch_size=24)
     run = departures.train(data, 8, chosen, tmp_path)
     assert departures.kills >= 5
+    assert departures.rows == departures.num_rows
     assert_same(run.learner, plain_loop(data, chosen))
 
 

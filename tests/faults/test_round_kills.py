@@ -37,11 +37,14 @@ def mortals(monkeypatch):
                 self.where = {moment: words[at + i] for i, moment in enumerate(mortal.MOMENTS)}
                 self.repairs = sum(words[shard.words + SHARD_REPAIRS] for shard in run.server.shards)
                 self.p, self.clock = run.server.p.clone(), run.server.clock
+                self.counted = run.counters.steps, run.counters.rows, run.counters.loss_rows
                 run.closed()
 
             run._open, run._close = open_with_kills, look_and_close
             assert run.run()[0] == "epochs"
             self.kills = sum(event.kind == "worker_lost" for event in self.events)
+            num_rows = run.plan.num_leases // run.plan.leases_per_epoch * len(data.train)
+            assert self.counted == (run.plan.total_batches, num_rows, num_rows)
             return run
 
     make = opening.Layout

@@ -40,11 +40,14 @@ def train_and_kill(monkeypatch, tmp_path):
             run.owners = [words[shard.words + SHARD_OWNER] for shard in run.server.shards]
             run.clocks = [words[shard.words + SHARD_CLOCK] for shard in run.server.shards]
             run.grown = [state.clone() for state in run.server.states]
+            run.counted = run.counters.steps, run.counters.rows, run.counters.loss_rows
             run.unfinished = run.leases.committed_batches - run.plan.total_batches
             closed()
 
         run._open, run._close = open_with_kills, look_and_close
         assert run.run()[0] == "epochs"
+        num_rows = run.plan.num_leases // run.plan.leases_per_epoch * len(data.train)
+        assert run.counted[1:] == (num_rows, num_rows)
         run.events = events
         return run
 

@@ -23,37 +23,8 @@ NUM_COUNTS = 5
 SIDES = SLOT_COUNTS, SLOT_COUNTS + NUM_COUNTS
 
 
-def write_report(
-    words: memoryview[int], reals: memoryview[float], at: int, side: int, steps: int, rows: int, loss: float, weight: float, of: int
-) -> None:
-    """Step 1.
-
-    Args:
-        words, reals: of the block.
-        at: where the slot begins.
-        side: which one holds.
-        steps, rows: to be counted.
-        loss: the mean over the rows; it is left out, with its rows, where it is not finite.
-        weight: of the rows.
-        of: the round or the exchange that it is of, where the server tells by that whether it holds.
-    """
-    held, new = at + SIDES[side], at + SIDES[1 - side]
-    words[at + SLOT_COUNTED] = side
-    words[at + SLOT_REPORT_OF] = 0
-    words[new] = words[held] + steps
-    words[new + ROWS] = words[held + ROWS] + rows
-    if not isfinite(loss):
-        loss, weight, rows = 0.0, 0.0, 0
-    words[new + LOSS_ROWS] = words[held + LOSS_ROWS] + rows
-    reals[new + LOSS] = reals[held + LOSS] + loss * weight
-    reals[new + LOSS_WEIGHT] = reals[held + LOSS_WEIGHT] + weight
-    words[at + SLOT_REPORTED] = 1 - side
-    if of:
-        words[at + SLOT_REPORT_OF] = of
-
-
 def add_to_report(words: memoryview[int], reals: memoryview[float], at: int, steps: int, rows: int, loss: float, weight: float) -> None:
-    """Put more into a slot's report, which does not hold yet. Arguments as for `write_report`."""
+    """Put more into a slot's report, which does not hold yet. Arguments as for `Counting.report`."""
     new = at + SIDES[words[at + SLOT_REPORTED]]
     words[new] += steps
     words[new + ROWS] += rows
@@ -77,13 +48,31 @@ class Counting:
     _slots: Sequence[int]
 
     def report(self, slot: int, steps: int, rows: int, loss: float, weight: float, of: int = 0) -> None:
-        """Say what is to be counted of a slot's next push: before it, since it may end the epoch that the loss belongs to.
+        """Step 1: say what is to be counted of a slot's next push.
 
         Args:
             slot: whose counts they are.
-            steps, rows, loss, weight, of: as for `write_report`.
+            steps, rows: to be counted.
+            loss: the mean over the rows; it is left out, with its rows, where it is not finite.
+            weight: of the rows.
+            of: the round or the exchange that it is of, where by that it is told whether it holds.
         """
-        write_report(self.words, self.reals, self._slots[slot], self._side(slot), steps, rows, loss, weight, of)
+        words, reals, at, side = self.words, self.reals, self._slots[slot], self._side(slot)
+        held, new = at + SIDES[side], at + SIDES[1 - side]
+        words[at + SLOT_COUNTED] = side
+        words[at + SLOT_REPORT_OF] = 0
+        if not isfinite(loss):
+            loss = weight = 0.0
+            words[new + LOSS_ROWS] = words[held + LOSS_ROWS]
+        else:
+            words[new + LOSS_ROWS] = words[held + LOSS_ROWS] + rows
+        words[new] = words[held] + steps
+        words[new + ROWS] = words[held + ROWS] + rows
+        reals[new + LOSS] = reals[held + LOSS] + loss * weight
+        reals[new + LOSS_WEIGHT] = reals[held + LOSS_WEIGHT] + weight
+        words[at + SLOT_REPORTED] = 1 - side
+        if of:
+            words[at + SLOT_REPORT_OF] = of
 
     def counted(self, slot: int) -> int:
         """Where the counts begin that hold in a slot: those of what is committed."""

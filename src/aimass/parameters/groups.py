@@ -271,7 +271,7 @@ class GroupServer(SharedMemoryServer):
         Args:
             slot: the member's.
             exchange: the number of the one under way.
-            steps, rows, loss, weight: as for `write_report`.
+            steps, rows, loss, weight: as for `report`.
         """
         words, at = self.words, self._slots[slot]
         if words[at + SLOT_REPORT_OF] != exchange:

@@ -85,7 +85,7 @@ class Trainer:
         self.wishes = Wishes(folder)
         self._supervisor: Supervisor | None = None
         self.began_at: int | None = None  # the clock of the checkpoint that training went on from
-        self._is_open = False
+        self._is_open = self._awaits_owners = False
 
     def cancel(self) -> None:
         """Ask the run to stop after the batches under way. Any thread may call it."""
@@ -220,14 +220,14 @@ class Trainer:
 
     def _drive(self, supervisor: Supervisor) -> None:
         """Have the workers train."""
-        waits = plane_of(self.config).has_owners
-        if waits:
-            self.leases.extend(0)  # what a worker owns would learn nothing of the batches that are done before it is there
+        if plane_of(self.config).has_owners:
+            self._awaits_owners = True
+            self.leases.extend(self._horizon())
         supervisor.start()
         while self._ended is None and not self.leases.is_done:
             supervisor.tend(_LOOK_S)
-            if waits and supervisor.are_all_there:
-                waits = False
+            if self._awaits_owners and supervisor.are_all_there:
+                self._awaits_owners = False
                 self.leases.extend(self._horizon())
             self._look()
 
@@ -257,7 +257,10 @@ class Trainer:
 
     def _horizon(self) -> int:
         """Up to which lease workers may go: one process waits for each epoch's evaluation; several run on, but do not end the next
-        epoch before it, so that every epoch is evaluated."""
+        epoch before it, so that every epoch is evaluated. Nobody begins before all are there where each owns a part of p, which would
+        learn nothing of the batches until then."""
+        if self._awaits_owners:
+            return 0
         per_epoch = self.plan.leases_per_epoch
         ahead = self.config.workers and not plane_of(self.config).waits_at_epochs
         return (self._evaluated + 1) * per_epoch + (per_epoch - 1 if ahead else 0)

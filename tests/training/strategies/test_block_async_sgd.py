@@ -11,7 +11,10 @@ from aimass.core.errors import UsageError
 from aimass.models.learner import Learner
 from aimass.models.networks import MLPNetwork
 from aimass.models.tasks import build_task
+from aimass.parameters.layout import LEASE_LIMIT
 from aimass.training.config import TrainConfig
+from aimass.training.trainer import Trainer
+from aimass.training.workers.supervisor import Supervisor
 
 SETTINGS = {"optimizer": "sgd", "lr": 0.05, "epochs": 3, "seed": 2}
 
@@ -99,6 +102,24 @@ def test_nobody_begins_before_every_owner_is_there(data, tmp_path):
     assert not (tmp_path / "too late").exists()
     for old, new in zip(before, learnt.parameters(), strict=True):
         assert not torch.equal(old, new)
+
+
+def test_nobody_begins_before_every_owner_is_there_where_a_resumed_run_has_an_epoch_to_tell_of(data, monkeypatch):
+    """The run ended between an epoch's last batch and its evaluation."""
+    state, are_there, limits = Trainer._state, Supervisor.are_all_there.fget, []
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_state", lambda run: {**state(run), "history": []})
+        run = aimass.train(data, strategy="block_async_sgd", workers=2, epochs=1).wait()
+
+    def come_after_the_first_look(supervisor):
+        limits.append(supervisor._server.words[LEASE_LIMIT])
+        return len(limits) > 2 and are_there(supervisor)
+
+    monkeypatch.setattr(Supervisor, "are_all_there", property(come_after_the_first_look))
+    resumed = run.resume(epochs=2).wait()
+    assert [entry["epoch"] for entry in resumed.history()][-2:] == [1, 2]
+    assert len(limits) > 2
+    assert not any(limits)
 
 
 def test_gradients_of_a_part_are_those_of_the_whole():

@@ -109,7 +109,7 @@ def strategies() -> dict[str, dict[str, Any]]:
     """Those that are here."""
     from aimass.core.errors import NotFound, UsageError
     from aimass.training.planes import plane_of
-    from aimass.training.train import settle
+    from aimass.training.settling import settle
 
     here = {}
     for name, strategy in STRATEGIES.items():

@@ -6,8 +6,8 @@ from aimass.cli.settings import argument_helps, lift, look_up, table, with_names
 from aimass.core.errors import UsageError
 from aimass.models.family import FAMILIES
 from aimass.training.config import SHORTHANDS, TrainConfig
+from aimass.training.settling import settle
 from aimass.training.strategy import STRATEGIES
-from aimass.training.train import settle
 
 
 def dotted(config, prefix=""):

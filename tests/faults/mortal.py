@@ -89,12 +89,17 @@ def main(context):
 
 
 def main_of_averages(context):
-    """The same of a worker that averages, on integers that are added up, so that each batch can be told from p."""
+    """The same of a worker that averages."""
     planes.AverageServer = MortalAverages
+    worker_main(context)
+
+
+def main_of_integers(context):
+    """The same on integers that are added up, so that each batch can be told from p."""
     ModelAveragingConfig.sums_parts = True
     entry.Learner = killing.IntegerLearner
     entry.outer_update = lambda config: killing.IntegerUpdate()
-    worker_main(context)
+    main_of_averages(context)
 
 
 worker_main = entry.main

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -10,34 +11,30 @@ from faults.fate import QUOTA, WHERE
 from faults.test_kills import data, expected_counts, expected_sum  # noqa: F401 - a fixture
 from faults.test_runs import events_of, wait_until
 from processes import is_running
+from training.plain import assert_same, average_plainly, two_leases_at_once
 
 import aimass
 from aimass.parameters.layout import SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
+from aimass.training.settling import settle
 from aimass.training.strategies.model_averaging import ModelAveragingConfig
-from aimass.training.train import settle
 from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "12"))
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("strategy", [{"quorum": 1.0}, {"quorum": 0.3, "grace": 0}], ids=["all together", "each when it comes"])
-def test_each_batch_is_averaged_once_however_workers_die(strategy, data, tmp_path, monkeypatch):  # noqa: F811
-    """The changes of a round are added up, and are integers: p says which batches are in it, and so do both states."""
-    monkeypatch.setattr(opening, "outer_update", lambda config: killing.IntegerUpdate())
+def train_and_kill(monkeypatch, rows, settings, folder, entry):
+    """A run whose workers die NUM_KILLS times, and what was found in the block before it was given back."""
     monkeypatch.setattr(opening, "Layout", killing.layout)
-    monkeypatch.setattr(worker_entry, "main", mortal.main_of_averages)
-    monkeypatch.setattr(ModelAveragingConfig, "sums_parts", True)
-    settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": 3, "epochs": 2 + NUM_KILLS // 4, "batch_size": 64, "seed": 1}
-    settings |= {"strategy": {"name": "model_averaging", "every": 2, **strategy}, "optimizer": {"name": "sgd", "lr": 1.0}}
+    monkeypatch.setattr(worker_entry, "main", entry)
     events, found = [], {}
-    run = trainer.Trainer(settle(settings)[0], data, tmp_path, events.append)
+    run = trainer.Trainer(settle(settings)[0], rows, folder, events.append)
     opened, closed = run._open, run._close
 
     def open_with_kills():
         opened()
-        run.server.p.zero_()
+        if entry is mortal.main_of_integers:
+            run.server.p.zero_()
         run.server.words[run.server.layout.slot(0) + QUOTA] = NUM_KILLS
 
     def look_and_close():
@@ -55,11 +52,36 @@ def test_each_batch_is_averaged_once_however_workers_die(strategy, data, tmp_pat
     kills = sum(event.kind == "worker_lost" for event in events)
     print(f"{kills} kills, {found['repairs']} repairs in {found['rounds']} rounds: {found['where']}")
     assert kills >= NUM_KILLS * 0.9
+    assert not any(found["owners"])
+    return run, found
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", [{"quorum": 1.0}, {"quorum": 0.3, "grace": 0}], ids=["all together", "each when it comes"])
+def test_each_batch_is_averaged_once_however_workers_die(strategy, data, tmp_path, monkeypatch):  # noqa: F811
+    """The changes of a round are added up, and are integers: p says which batches are in it, and so do both states."""
+    monkeypatch.setattr(opening, "outer_update", lambda config: killing.IntegerUpdate())
+    monkeypatch.setattr(ModelAveragingConfig, "sums_parts", True)
+    settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": 3, "epochs": 2 + NUM_KILLS // 4, "batch_size": 64, "seed": 1}
+    settings |= {"strategy": {"name": "model_averaging", "every": 2, **strategy}, "optimizer": {"name": "sgd", "lr": 1.0}}
+    run, found = train_and_kill(monkeypatch, data, settings, tmp_path, mortal.main_of_integers)
     expected = -expected_sum(run, run.server.layout.num_parameters)
     for vector, times in zip(found["vectors"], (1, 1, 2), strict=True):
         assert torch.equal(vector, times * expected)
     assert found["counted"] == pytest.approx(expected_counts(run))
-    assert not any(found["owners"])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("states", ["average", "reset"])
+def test_states_are_averaged_with_p_or_begin_anew_however_workers_die(states, tmp_path, monkeypatch):
+    """The one that takes a dead worker's place goes on with the states that all had after the last exchange."""
+    strategy = {"name": "model_averaging", "quorum": 1.0, "every": 3, "states": states}
+    settings = {"model": {"name": "mlp", "hidden": [24]}, "workers": 2, "epochs": 2 + NUM_KILLS // 2, "batch_size": 16, "seed": 1}
+    settings |= {"strategy": strategy, "optimizer": {"name": "momentum", "lr": 0.05}}
+    wine = aimass.data.load("wine")
+    run, _ = train_and_kill(monkeypatch, wine, settings, tmp_path, mortal.main_of_averages)
+    leases = partial(two_leases_at_once, per_batch=16)
+    assert_same(run.learner, average_plainly(wine, settings, leases, reset=states == "reset"), tolerance=1e-5)
 
 
 def test_workers_stop_come_and_go_and_the_run_is_resumed_where_it_was_cancelled():

@@ -12,7 +12,7 @@ from training.strategies.test_allreduce import assert_same, plain_loop, settings
 import aimass
 from aimass.parameters.layout import GENERATION
 from aimass.training import opening, trainer
-from aimass.training.train import settle
+from aimass.training.settling import settle
 from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "8"))

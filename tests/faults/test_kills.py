@@ -11,7 +11,7 @@ import aimass
 from aimass.core.errors import TrainingError
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_OWNER, SHARD_REPAIRS
 from aimass.training import opening, trainer
-from aimass.training.train import settle
+from aimass.training.settling import fit_model, settle
 from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "24"))
@@ -61,7 +61,8 @@ class Watched:
         settings = {"model": {"name": "mlp", "hidden": [24, 8]}, "workers": NUM_WORKERS, "epochs": epochs, "batch_size": 64, "seed": 1}
         settings |= changes
         self.events = []
-        self.trainer = trainer.Trainer(settle(settings)[0], data, folder, self.events.append)
+        config, data = fit_model(settle(settings)[0], data)
+        self.trainer = trainer.Trainer(config, data, folder, self.events.append)
         opened, closed = trainer.Trainer._open, trainer.Trainer._close
 
         def open_with_kills(run):
@@ -87,10 +88,10 @@ class Watched:
         monkeypatch.setattr(trainer.Trainer, "_close", look_and_close)
         self.reason, _ = self.trainer.run()
 
-    def check(self):
-        """Every batch once: in p, in each state, in each shard's clock; and nobody holds anything."""
+    def check(self, times=1):
+        """Every batch once, so many times its gradient: in p, in each state, in each shard's clock; and nobody holds anything."""
         assert self.reason == "epochs"
-        expected = expected_sum(self.trainer, self.trainer.server.layout.num_parameters)
+        expected = times * expected_sum(self.trainer, self.trainer.server.layout.num_parameters)
         assert torch.equal(self.grown[0], expected)
         assert torch.equal(self.grown[1], expected)
         assert torch.equal(self.grown[2], 2 * expected)
@@ -100,15 +101,19 @@ class Watched:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("wait", [False, True])
-def test_every_batch_counts_once_however_workers_die(wait, data, integer_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("strategy", "times"),
+    [({"name": "async_sgd"}, 1), ({"name": "async_sgd", "wait": True}, 1), ({"name": "ensemble", "models": 2}, 2)],
+    ids=["push and go on", "wait", "ensemble"],
+)
+def test_every_batch_counts_once_however_workers_die(strategy, times, data, integer_run, tmp_path, monkeypatch):
+    """An ensemble's gradient is of the sum of its models' losses."""
     num_kills = NUM_KILLS // 2 if NUM_KILLS < 200 else NUM_KILLS
-    strategy = {"name": "async_sgd", "wait": wait}
     run = Watched(data, tmp_path, monkeypatch, num_kills, epochs=2 * num_kills, strategy=strategy)
     print(f"{run.kills} kills, {run.repairs} repairs: {run.where}")
     assert run.kills >= num_kills
     assert sum(event.kind == "worker_lost" for event in run.events) >= num_kills * 0.9
-    run.check()
+    run.check(times)
 
 
 @pytest.mark.soak
@@ -137,7 +142,7 @@ def test_every_task_counts_once_however_workers_die(combine, share, data, intege
     monkeypatch.setattr(worker_entry, "main", killing.die_in_tasks)
     strategy = {"name": "incremental_sgd", "combine": combine, "rho": 12}
     optimizer = {"name": "sgd", "lr": 1.0}
-    num_kills = NUM_KILLS // 4 if NUM_KILLS < 200 else NUM_KILLS // 2
+    num_kills = NUM_KILLS // 4 if NUM_KILLS < 200 else NUM_KILLS
     run = Watched(data, tmp_path, monkeypatch, num_kills, epochs=2 * num_kills, strategy=strategy, optimizer=optimizer)
     plan, length = run.trainer.plan, run.trainer.server.layout.num_parameters
     told = [event for event in run.events if event.kind == "tasks_done"]

@@ -13,7 +13,7 @@ from aimass.optim.update import build_update
 from aimass.parameters.compensation import build_compensation
 from aimass.parameters.layout import SHARD_CLOCK, SHARD_REPAIRS, SLOT_HELD_NS
 from aimass.training import opening, planes, trainer
-from aimass.training.train import settle
+from aimass.training.settling import settle
 from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = min(int(os.environ.get("AIMASS_SOAK_KILLS", "6")), 200)

@@ -11,7 +11,7 @@ from training.plain import assert_same, train_plainly
 import aimass
 from aimass.parameters.layout import SHARD_REPAIRS
 from aimass.training import opening, trainer
-from aimass.training.train import settle
+from aimass.training.settling import settle
 from aimass.training.workers import entry as worker_entry
 
 NUM_KILLS = int(os.environ.get("AIMASS_SOAK_KILLS", "8"))

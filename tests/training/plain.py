@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import aimass
 from aimass.training.opening import open_learner, plan_leases
-from aimass.training.train import settle
+from aimass.training.settling import settle
 
 
 def train_plainly(data, settings, reference, leases_at_once=None, clip=lambda parameters: None):
@@ -37,7 +37,15 @@ def train_plainly(data, settings, reference, leases_at_once=None, clip=lambda pa
     return dict(module.named_parameters())
 
 
-def average_plainly(data, settings, exchanges, rate=0.05, momentum=0.9):
+def two_leases_at_once(plan, per_batch):
+    """Before each exchange of a run of two workers the batches of each, where each takes a lease of an epoch."""
+    epochs = range(0, plan.num_leases, plan.leases_per_epoch)
+    for start in (lease for epoch in epochs for lease in range(epoch, epoch + plan.leases_per_epoch, 2)):
+        end = start - start % plan.leases_per_epoch + plan.leases_per_epoch
+        yield [torch.from_numpy(plan.rows(lease)).split(per_batch) for lease in range(start, min(start + 2, end))]
+
+
+def average_plainly(data, settings, exchanges, rate=0.05, momentum=0.9, reset=False):
     """The parameters, by name, after workers took steps with momentum from the same p and the same velocity, and met again.
 
     Args:
@@ -45,6 +53,7 @@ def average_plainly(data, settings, exchanges, rate=0.05, momentum=0.9):
         settings: the run's.
         exchanges: of its plan, before each exchange the batches of each worker; p and velocity are averaged by their rows.
         rate, momentum: of the steps.
+        reset: whether the velocity is nought again after each exchange.
     """
     config, _ = settle(settings)
     module = open_learner(config, data, aimass.models.tasks.build_task("multiclass"), None).module
@@ -64,7 +73,7 @@ def average_plainly(data, settings, exchanges, rate=0.05, momentum=0.9):
             found.append((sum(map(len, batches)), w, v))
         total = sum(weight for weight, _, _ in found)
         p = sum(weight * w for weight, w, _ in found) / total
-        velocity = sum(weight * v for weight, _, v in found) / total
+        velocity = torch.zeros_like(p) if reset else sum(weight * v for weight, _, v in found) / total
     torch.nn.utils.vector_to_parameters(p, parameters)
     return dict(module.named_parameters())
 

@@ -7,7 +7,7 @@ import torch
 import aimass
 from aimass.core.errors import AimassError, UsageError
 from aimass.training.config import TrainConfig
-from aimass.training.train import changed, settle
+from aimass.training.settling import changed, settle
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from aimass.parameters.layout import SLOT_REPORTED
 from aimass.training import trainer
 from aimass.training.opening import plan_leases
 from aimass.training.planes import plane_of
+from aimass.training.settling import changed, fit_model, settle
 from aimass.training.strategy import STRATEGIES
-from aimass.training.train import changed, fit_model, settle
 from aimass.training.trainer import Trainer
 
 ALONE = [name for name in STRATEGIES.names() if not STRATEGIES.load(name).needs_workers]

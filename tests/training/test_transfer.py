@@ -10,7 +10,8 @@ from aimass.core.errors import NotFound, UsageError
 from aimass.training import opening, transfer
 from aimass.training.comparing.compare import Contest, read
 from aimass.training.run import Run
-from aimass.training.train import begin_again, settle
+from aimass.training.settling import settle
+from aimass.training.train import begin_again
 from aimass.training.transfer import Named
 
 SMALL = {"name": "mlp", "hidden": (12,)}

@@ -109,7 +109,7 @@ def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian(wine):
     from aimass.models.tasks import task_of
     from aimass.training.choosing.measuring import measure
     from aimass.training.opening import open_learner
-    from aimass.training.train import settle
+    from aimass.training.settling import settle
 
     learner = open_learner(settle({"model": "linear"})[0], wine, task_of(wine.encoder), None)
     before = learner.parameters.clone()

@@ -11,7 +11,7 @@ import aimass
 from aimass.core.errors import UsageError
 from aimass.optim import Ftrl
 from aimass.training.opening import open_learner, plan_leases
-from aimass.training.train import settle
+from aimass.training.settling import settle
 
 REFERENCES = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),

@@ -8,8 +8,8 @@ from training.plain import assert_same, train_plainly
 import aimass
 from aimass.core.errors import UsageError
 from aimass.training.opening import open_learner, plan_leases
+from aimass.training.settling import settle
 from aimass.training.strategy import parse_strategy
-from aimass.training.train import settle
 
 SMALL = {"model": {"name": "mlp", "hidden": [16]}, "batch_size": 8, "seed": 4, "epochs": 3, "optimizer": {"name": "sgd", "lr": 0.1}}
 

@@ -8,7 +8,7 @@ from training.plain import assert_same, train_plainly
 import aimass
 from aimass.cli.exchange import print_shares
 from aimass.core.errors import UsageError
-from aimass.training.train import settle
+from aimass.training.settling import settle
 from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import shaped
 

@@ -1,16 +1,18 @@
 """Model averaging: against plain PyTorch, with an outer optimizer, with workers that are slow, and as it is set."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
 from training import gathering
-from training.plain import assert_same, average_plainly, train_plainly
+from training.plain import assert_same, average_plainly, train_plainly, two_leases_at_once
 
 import aimass
 from aimass.core.errors import UsageError
 from aimass.training.opening import open_learner, plan_leases
+from aimass.training.settling import settle
 from aimass.training.strategy import parse_strategy
-from aimass.training.train import settle
 from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import shaped
 
@@ -87,14 +89,7 @@ def test_states_are_averaged_by_rows_as_p_is(wine):
     strategy = {**TOGETHER, "every": 3, "states": "average"}
     settings = {**SMALL, "strategy": strategy, "workers": 2, "optimizer": {"name": "momentum", "lr": 0.05}}
     run = aimass.train(wine, **settings).wait()
-
-    def two_leases_at_once(plan):
-        per_epoch = plan.leases_per_epoch
-        for end in range(per_epoch, 4 * per_epoch, per_epoch):
-            for start in range(end - per_epoch, end, 2):
-                yield [torch.from_numpy(plan.rows(lease)).split(16) for lease in range(start, min(start + 2, end))]
-
-    expected = average_plainly(wine, settings, two_leases_at_once)
+    expected = average_plainly(wine, settings, partial(two_leases_at_once, per_batch=16))
     assert_same(run.model, expected)
     num_leases = plan_leases(run.config, len(wine.train)).num_leases
     vectors = {name: run.metrics()[name] / (4 * sum(map(torch.numel, expected.values()))) for name in ("bytes_sent", "bytes_received")}

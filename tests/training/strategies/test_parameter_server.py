@@ -9,8 +9,8 @@ from training.plain import assert_same, train_plainly
 import aimass
 from aimass.core.errors import TrainingError, UsageError
 from aimass.training.opening import open_learner, plan_leases
+from aimass.training.settling import settle
 from aimass.training.strategy import parse_strategy
-from aimass.training.train import settle
 from aimass.training.workers.worker import _group
 
 SMALL = {"model": {"name": "mlp", "hidden": [16]}, "batch_size": 16, "seed": 4, "epochs": 3}

@@ -9,8 +9,8 @@ from training.plain import assert_same, average_plainly, train_plainly
 
 import aimass
 from aimass.core.errors import UsageError
+from aimass.training.settling import settle
 from aimass.training.strategy import STRATEGIES, parse_strategy
-from aimass.training.train import settle
 from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.shaping import shaped
 

@@ -17,7 +17,7 @@ from aimass.cluster.processors import num_processors
 from aimass.core.errors import Conflict, TrainingError, UsageError
 from aimass.training.config import TrainConfig
 from aimass.training.run import Run
-from aimass.training.train import changed, settle
+from aimass.training.settling import changed, settle
 from aimass.training.workers import entry as worker_entry
 from aimass.training.workers.elastic import WorkerRange
 

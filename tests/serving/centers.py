@@ -68,6 +68,7 @@ class SharedCenter:
         for version_id in {target.version_id for target in center._served}:
             await center.unload(version_id)
         center._is_current, fleet._hang_s = lambda target: True, HANG_S
+        center._quarantine._records.clear()
         for engine in fleet.engines:
             engine.deaths, engine.pace, engine.budget_bytes = 0, 1.0, BUDGET_BYTES
             await fleet.up(engine)

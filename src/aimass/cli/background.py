@@ -81,7 +81,10 @@ def _start(home: Path, port: int, processes: list[subprocess.Popen[str]]) -> dic
     processes.append(process)
     assert process.stdout is not None
     line = process.stdout.readline()
-    return json.loads(line) if line.startswith(_STARTED) else {}  # an error is JSON too
+    if line.startswith(_STARTED):
+        return json.loads(line)
+    process.wait()  # an error is JSON too, and is said in words after that
+    return {}
 
 
 def _leave(number: int, _: object) -> NoReturn:

@@ -82,7 +82,8 @@ def _start(home: Path, port: int, processes: list[subprocess.Popen[str]]) -> dic
     assert process.stdout is not None
     line = process.stdout.readline()
     if line.startswith(_STARTED):
-        return json.loads(line)
+        started: dict[str, str] = json.loads(line)
+        return started
     process.wait()  # an error is JSON too, and is said in words after that
     return {}
 

@@ -3,6 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 KILLS  ?= 200
+export PYTHONDONTWRITEBYTECODE :=# else each of the hundreds of processes that tests start compiles all sources anew
 BENCHMARKS := parameter_server launch overhead precision optimizers staleness checkpoint scaling recovery straggler communication \
 	supernode_traffic supernode_grouping memory generation serving service
 

@@ -47,8 +47,9 @@ def test_a_run_ends_for_the_reason_that_it_says(settings, reason, workers):
     if reason == "target":
         assert run.history()[-1]["validation"]["accuracy"] >= 0.8
         assert metrics["epochs"] < 500
-    if reason == "patience":
-        assert metrics["epochs"] > metrics["best"]["epoch"]
+    if reason == "patience":  # the last evaluation may be of a part of an epoch, which workers had begun meanwhile
+        whole = [entry["validation"]["accuracy"] for entry in run.history() if entry["epoch"] <= metrics["epochs"]]
+        assert max(whole[-3:]) <= max(whole[:-3])
         validated = run.data.validation
         assert run.model.evaluate(validated)["accuracy"] == pytest.approx(metrics["best"]["accuracy"])
     assert kinds(run)[0] == "run_started"

@@ -83,6 +83,8 @@ class GroupServer(SharedMemoryServer):
         batches_per_push: how many batches a group's push stands for.
     """
 
+    pushes_together = True
+
     def __init__(self, *basis: *Basis, batches_per_push: int = 1, **options: Unpack[ServerOptions]) -> None:
         memory, layout, update, rate = basis
         super().__init__(memory, layout, update, lambda push: rate(push * batches_per_push), **options)

@@ -69,6 +69,9 @@ class Handle(Counting, ParameterServer):
             the compensation's states behind the update's.
     """
 
+    pushes_together = False
+    """Whether p moves by what several workers found, each of whom got on with its own part, whoever finishes the whole."""
+
     def __init__(
         self,
         memory: SharedMemory,

@@ -71,6 +71,8 @@ class ReplicaServer(SharedMemoryServer):
         backend: what carries gradients between workers: `gloo` or `nccl`.
     """
 
+    pushes_together = True
+
     def __init__(self, *basis: *Basis, backend: str = "gloo", **options: Unpack[ServerOptions]) -> None:
         super().__init__(*basis, **options)
         self.backend = backend

@@ -96,6 +96,8 @@ class RoundServer(SharedMemoryServer):
         sums: whether parts are added up as they are, rather than averaged by their weights.
     """
 
+    pushes_together = True
+
     def __init__(self, *basis: *Basis, clip: ClipConfig | None = None, sums: bool = False, **options: Unpack[ServerOptions]) -> None:
         super().__init__(*basis, **options)
         self.part: Part | None = None

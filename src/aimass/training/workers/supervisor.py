@@ -277,8 +277,10 @@ class Supervisor:
             self.num_lost += 1
             self._tell(WorkerLost(worker=seat.slot, pid=process.pid, how=how, inside_push=inside))
         self._report_released(released, f"worker {seat.slot} {how}")
-        steps = self._server.steps_before(seat.slot) if inside else self._steps(seat)
-        self._count_death(seat, how, steps, committed)
+        if inside and not self._server.pushes_together:
+            self._count_death(seat, how, self._server.steps_before(seat.slot), committed)
+        else:
+            self._count_death(seat, how, self._steps(seat), self._leases.committed_batches)
 
     def _may_leave(self, seat: Seat) -> bool:
         """Whether there is nothing left to do for whoever has the seat."""
@@ -286,7 +288,7 @@ class Supervisor:
         return bool(words[STOP] or words[self._at(seat) + LEAVE]) or self._leases.is_done
 
     def _count_death(self, seat: Seat, how: str, steps: int, committed: int) -> None:
-        """See whether there is hope, for the seat and for the run. What was finished for the dead is nothing that it got on with.
+        """See whether there is hope, for the seat and for the run. A push that was finished for the dead is nothing that it got on with.
 
         Args:
             seat, how: whose worker died, and how.
